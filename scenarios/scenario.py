@@ -1,0 +1,112 @@
+"""Scenarios and profiles as data: what is sent to a server, how, and which figure is the score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class ScenarioError(ValueError):
+    """A scenario or profile is unknown or malformed. The message is one line that names the choices."""
+
+
+class Score(StrEnum):
+    """The scenario's score, higher is better; speedup is its ratio to the torch baseline's.
+
+    Source: the published benchmark's table of scenarios.
+    """
+
+    TTFT = "1 / TTFT p50"
+    TPOT = "1 / TPOT p50"
+    THROUGHPUT = "geometric mean of req/s over the traffics"
+    ALL = "(1/TTFT p50 x 1/TPOT p50 x req/s)^(1/3)"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """One stretch of load.
+
+    Attributes:
+        name: unique within its scenario.
+        kind: `closed` keeps `concurrency` requests in flight; the others send by a schedule drawn beforehand.
+        requests: how many.
+        concurrency: in flight at most (closed: exactly, while requests remain); None = no cap.
+        rate: requests/s of poisson and constant; the final rate of a ramp.
+        trace: send offsets in seconds (replay).
+    """
+
+    name: str
+    kind: Literal["closed", "poisson", "constant", "burst", "ramp", "replay"]
+    requests: int
+    concurrency: int | None = None
+    rate: float | None = None
+    trace: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A bottleneck to be measured.
+
+    Input target and output length are drawn per request, uniformly in [spread x L, L] (tokens).
+    """
+
+    letter: Literal["A", "B", "C", "D"]
+    bottleneck: str
+    score: Score
+    input_tokens: int
+    output_tokens: int
+    traffics: tuple[Traffic, ...]
+    spread: float = 0.8
+    warmup_requests: int = 2
+    temperature_published: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of all four scenarios: `paper`, `gpu-short` or `cpu`.
+
+    `max_length` is the context asked of the engine; None leaves the model's own.
+    `text` is the default text source.
+    """
+
+    name: str
+    scenarios: Mapping[str, Scenario]
+    max_length: int | None = None
+    text: str = "sotu"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How much of a scenario a measurement runs. The regime (concurrency, rate, input length) is kept.
+
+    Attributes:
+        requests: share of each traffic's requests, in (0, 1].
+        output: share of the output length, in (0, 1]; below 1 in scenarios A and B only.
+        block: which block of requests; the same block and seed give the same requests to every config.
+    """
+
+    requests: float = 1.0
+    output: float = 1.0
+    block: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is the whole scenario."""
+        return self.requests == 1.0 and self.output == 1.0
+
+
+FULL = Fidelity()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one measurement is asked to do; everything that decides which requests are sent."""
+
+    scenario: Scenario
+    profile: str
+    seed: int
+    fidelity: Fidelity = FULL
+    text: str = "sotu"

@@ -1,0 +1,99 @@
+"""A trial: a config, its server start, its measurements. Search, baseline and agents all run this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from engines.contract import Config, Model
+from scenarios.measurement import Measurement
+from scenarios.scenario import Plan
+
+
+class State(StrEnum):
+    """How a trial ended; exactly one."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    INFEASIBLE = "infeasible"
+    CRASHED = "crashed"
+    INVALID = "invalid"
+    STOPPED = "stopped"
+
+
+class Phase(StrEnum):
+    """What a trial in flight is doing."""
+
+    STARTING = "starting"
+    WARMING = "warming"
+    MEASURING = "measuring"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that a worker needs to run a trial; picklable.
+
+    Attributes:
+        number, attempt: a config asked again after its worker was lost keeps its number.
+        origin: who proposed it: `default`, `expert`, `planner`, `baseline`, `agent`, `final`.
+        plan: what is measured first; `decide` in `run` may ask for more.
+        devices: indices of the devices it holds.
+        seconds_left: wall seconds after which the trial is stopped and charged (None: no limit).
+        run: directory of the run (logs and rows go there).
+    """
+
+    number: int
+    engine: str
+    config: Config
+    origin: str
+    model: Model
+    plan: Plan
+    run: str
+    attempt: int = 0
+    devices: tuple[int, ...] = (0,)
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The end of a trial, as the ledger keeps it.
+
+    Attributes:
+        score: the last valid measurement's, None unless `complete` or `pruned`.
+        crash: class and one line (crashed, infeasible).
+        seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`.
+        gpu_seconds: devices x wall from launch to confirmed teardown.
+        command: the launch as one line of shell that a person can paste.
+    """
+
+    number: int
+    attempt: int
+    engine: str
+    config: Config
+    origin: str
+    state: State
+    score: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    crash: str | None = None
+    detail: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    devices: int = 1
+    gpu_seconds: float = 0.0
+    launched: float | None = None
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for the ledger; measurements have events of their own and appear here by id."""
+        data = asdict(self)
+        data["measurements"] = [measurement.id for measurement in self.measurements]
+        return data
+
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Receives ledger events (`phase`, `measurement`) while a trial runs, in order."""
+
+Decide = Callable[[tuple[Measurement, ...]], Plan | None]
+"""Given the measurements so far: what to measure next on the same server, or None to stop there."""

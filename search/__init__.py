@@ -1,0 +1,1 @@
+"""Floor 2: arrive at a server by search."""
