@@ -103,9 +103,12 @@ FULL = Fidelity()
 
 @dataclass(frozen=True)
 class Plan:
-    """What one measurement is asked to do; everything that decides which requests are sent."""
+    """What one measurement is asked to do: everything that, with the model, decides which requests are sent.
 
-    scenario: Scenario
+    `scenario` is a letter, `profile` a name, `text` a source (`sotu`, `longbench-v2`, `jsonl:FILE`).
+    """
+
+    scenario: str
     profile: str
     seed: int
     fidelity: Fidelity = FULL
