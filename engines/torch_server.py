@@ -1,4 +1,4 @@
-"""The naive PyTorch server: `generate` of transformers behind the chat completions API, one request at a time.
+"""The naive PyTorch server: `generate` of transformers behind the chat completions API, one at a time.
 
 It runs inside the torch engine's own environment, as a script, and so imports nothing of Ceiling's. What
 transformers does by default is what it does: no batching, no compilation, the checkpoint's own dtype. It
