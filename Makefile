@@ -1,0 +1,47 @@
+# Two commands do everything, from a fresh clone on: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+CEILING := $(VENV)/bin/ceiling
+CPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,--cpu)
+
+.PHONY: help demo test setup engines tools check clean
+help:
+	@echo "make demo   set everything up, then search a real LLM server on this machine"
+	@echo "make test   set everything up, then ruff, mypy and all tests"
+	@echo "make check  ruff and mypy only"
+	@echo "make clean  remove the environment (runs/ and installed engines stay)"
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml .ci/constraints.txt
+	@echo "== Setting up the harness in $(VENV) (about a minute, once)"
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or later is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	@touch $@
+
+demo: setup
+	@echo "== The main job on this machine"
+	$(CEILING) demo
+
+engines: setup
+	@echo "== Engines and model for the tests (several minutes the first time, seconds afterwards)"
+	$(CEILING) engines install torch $(CPU)
+	$(CEILING) engines install vllm $(CPU)
+	$(CEILING) models fetch smollm2-135m
+
+tools:
+	@sh .ci/tools
+
+check: setup
+	@echo "== ruff and mypy"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: setup tools engines check
+	@echo "== pytest"
+	$(VENV)/bin/pytest
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,71 @@
+"""`ceiling engines`: what is installed, and making an engine's own environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from studies.commands.group import group
+from studies.commands.options import JsonOption
+
+app = group("List engines, or install one.")
+
+
+@app.command("list")
+def list_engines(json: JsonOption = None) -> int:
+    """List the engines and what is installed of them.
+
+    Example: ceiling engines list
+    """
+    from rich.table import Table
+
+    from studies.terminal import out, write_json
+
+    rows = found()
+    if str(json) != "-":
+        grid = Table("engine", "installed", "how", "mend")
+        for row in rows:
+            grid.add_row(row["name"], row["version"] or "no", row["kind"] or "", row["fix"] or "")
+        out().print(grid)
+    write_json(json, rows)
+    return 0
+
+
+def found() -> list[dict[str, Any]]:
+    """Every engine with its version and runtime, or with the command that installs it."""
+    from engines.contract import EngineNotInstalled
+    from engines.registry import engine, names
+
+    rows: list[dict[str, Any]] = []
+    for name in names():
+        row: dict[str, Any] = {"name": name, "version": None, "kind": None, "program": None, "fix": None}
+        try:
+            runtime = engine(name).runtime()
+        except EngineNotInstalled as error:
+            row["fix"] = str(error)
+        else:
+            row |= {"version": runtime.version, "kind": runtime.kind, "program": runtime.program[0]}
+        rows.append(row)
+    return rows
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def install(
+    name: Annotated[str, typer.Argument(help="Engine, with a version if wanted: vllm or vllm==0.24.0.")],
+    pip_args: Annotated[list[str] | None, typer.Argument(help="Options for pip, after --.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="The build for machines without a GPU.")] = False,
+) -> int:
+    """Make an environment of its own for an engine (pip's own configuration holds).
+
+    Example: ceiling engines install vllm --cpu
+
+    Example: ceiling engines install vllm==0.24.0 -- --find-links ./wheels
+    """
+    from engines.install import install as make
+    from studies.terminal import out, steps
+
+    engine, _, version = name.partition("==")
+    runtime = make(engine, version=version or None, cpu=cpu, pip_args=tuple(pip_args or ()), echo=steps())
+    out().print(f"{engine} {runtime.version} is ready ({runtime.program[0]})", soft_wrap=True)
+    return 0

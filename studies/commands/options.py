@@ -1,0 +1,100 @@
+"""Options that several commands share, and how their values become what the lower floors take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from studies.errors import BadInput
+
+if TYPE_CHECKING:
+    from engines.contract import Model
+
+ScenarioOption = Annotated[
+    str,
+    typer.Option("--scenario", help="A prefill, B decode, C throughput, D all-in-one.", show_default=False),
+]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="Size of the scenarios: paper, gpu-short, cpu or smoke.")
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", help="Model directory (Hugging Face layout), or a name that `ceiling models fetch` knows."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the requests (dev).")]
+EvalSeedOption = Annotated[int, typer.Option("--eval-seed", help="Held-out seed of the final scoring.")]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", help="Prompts from: sotu, longbench-v2 or jsonl:FILE. Default: the profile's."),
+]
+BudgetOption = Annotated[
+    str, typer.Option("--budget", help="GPU time: 90s, 30m, 2h (devices x wall, start-up included).")
+]
+EngineOption = Annotated[str, typer.Option("--engine", help="Engine, or several with commas: vllm,sglang.")]
+DevicesOption = Annotated[int, typer.Option("--devices", min=1, help="How many devices to use.")]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="Run directory. Default: a new one below runs/.", show_default=False),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --run where it stopped.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result as JSON to FILE (- for stdout).", metavar="FILE"),
+]
+
+DEV_SEED, EVAL_SEED = 21, 1337
+
+
+def opened_model(model: str, profile_name: str) -> Model:
+    """The model of `--model`, with the context that the profile asks for. Raises ModelError, ScenarioError."""
+    from scenarios import models
+    from scenarios.profiles import profile
+    from studies.terminal import steps
+
+    max_length = profile(profile_name).max_length
+    path = Path(model)
+    if not path.is_dir() and model in models.names():
+        path = models.fetch(model, steps())
+    return models.open_model(path, max_length=max_length)
+
+
+def engine_names(text: str) -> tuple[str, ...]:
+    """Engines of `--engine`, checked. Raises UnknownEngine, BadInput."""
+    from engines.registry import engine
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise BadInput("no engine is named: say --engine vllm")
+    for name in names:
+        engine(name)
+    return names
+
+
+def text_source(text: str | None, profile_name: str) -> str:
+    """The text source of `--text`, or the profile's own."""
+    from scenarios.profiles import profile
+
+    return text or profile(profile_name).text
+
+
+def check_scenario(letter: str, profile_name: str) -> str:
+    """The scenario's letter, upper case. Raises ScenarioError, which lists the choices."""
+    from scenarios.profiles import scenario
+
+    return scenario(profile_name, letter.upper()).letter
+
+
+def new_run(run: Path | None, resume: bool, *parts: str) -> Path:
+    """The run directory: `--run`, or a new one below runs/. Raises BadInput for --resume without --run."""
+    if run is not None:
+        return run
+    if resume:
+        raise BadInput("--resume needs the run: add --run DIR (the directory that the first start named)")
+    from datetime import datetime
+
+    name = "-".join([datetime.now().strftime("%Y%m%d-%H%M%S"), *parts])
+    return Path("runs") / name.replace(":", "-").replace(",", "+")

@@ -1,0 +1,65 @@
+"""`ceiling score`: measure anybody's OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from studies.commands import options
+from studies.commands.options import JsonOption, ModelOption, ProfileOption, ScenarioOption, TextOption
+
+if TYPE_CHECKING:
+    from scenarios.measurement import Measurement
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(score)
+
+
+def score(
+    url: Annotated[str, typer.Argument(help="The server's address: http://HOST:PORT.")],
+    scenario: ScenarioOption,
+    model: ModelOption,
+    profile: ProfileOption = "cpu",
+    served_model: Annotated[
+        str | None, typer.Option("--served-model", help="Name the server knows the model by.")
+    ] = None,
+    seed: options.SeedOption = options.DEV_SEED,
+    text: TextOption = None,
+    rows: Annotated[
+        Path | None, typer.Option("--out", help="Keep the per-request rows here.", metavar="DIR")
+    ] = None,
+    json: JsonOption = None,
+) -> int:
+    """Score a running server: send the scenario's load, measure, judge, and print the score.
+
+    Example: ceiling score http://127.0.0.1:8000 --scenario C --profile cpu --model ./my-model --seed 21
+    """
+    from scenarios.score import score as measure
+
+    from studies.live import LiveView
+    from studies.measured import show
+    from studies.terminal import out, steps, write_json
+
+    letter = options.check_scenario(scenario, profile)
+    opened = options.opened_model(model, profile)
+    steps()(f"scoring {url}: scenario {letter}, profile {profile}, seed {seed}")
+    with LiveView() as view:
+        measurement: Measurement = measure(
+            url,
+            letter,
+            profile=profile,
+            seed=seed,
+            model=opened,
+            text=options.text_source(text, profile),
+            served_model=served_model,
+            out=rows,
+            observer=view,
+        )
+    if str(json) != "-":
+        show(out(), measurement)
+    write_json(json, measurement.to_json())
+    return 0 if measurement.valid else 1

@@ -1,0 +1,74 @@
+"""What two runs must share to stand in one table: host, profile, model, text, and being real or simulated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from studies.record import Run
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """The setting of a run.
+
+    `host` says its devices and cores in words; `mark` limits what the figures may be used for (`speed only`).
+    """
+
+    simulated: bool
+    profile: str
+    model: str
+    digest: str
+    host: str
+    devices: int
+    mark: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        devices = f"{self.devices} x " if self.devices > 1 else ""
+        parts = [f"profile {self.profile}", self.model, devices + self.host]
+        if self.mark:
+            parts.append(self.mark)
+        return ("SIMULATION, no measurement of any engine: " if self.simulated else "") + ", ".join(parts)
+
+
+def setting(run: Run) -> Setting:
+    """Read a run's setting off its header."""
+    model = run.header.get("model", {})
+    dummy = model.get("weights") == "dummy"
+    return Setting(
+        simulated=is_simulated(run),
+        profile=str(run.header.get("profile", "")),
+        model=str(model.get("name", "")),
+        digest=str(model.get("digest", "")),
+        host=host_words(run.header.get("host", {})),
+        devices=int(run.header.get("devices", 1)),
+        mark="speed only" if dummy else "",
+    )
+
+
+def is_simulated(run: Run) -> bool:
+    """Whether any of its engines is one whose scores are no measurement."""
+    return any(not is_real(engine) for engine in run.engines)
+
+
+def is_real(engine: str) -> bool:
+    """Whether an engine's scores measure something; one that is not registered here is taken as real."""
+    from engines.contract import UnknownEngine
+    from engines.registry import engine as lookup
+
+    try:
+        return lookup(engine).real
+    except UnknownEngine:
+        return True
+
+
+def host_words(host: dict[str, Any]) -> str:
+    """A host as words: its devices' names, or its cores where it has no accelerator."""
+    devices = host.get("devices", [])
+    names = sorted({str(device.get("name", device.get("kind", "?"))) for device in devices})
+    cores = f"{host.get('cores', '?')} cores"
+    if any(device.get("kind") == "cuda" for device in devices):
+        return ", ".join(names)
+    return f"{', '.join(names) or 'cpu'}, {cores}"

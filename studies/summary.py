@@ -1,0 +1,161 @@
+"""The end of a run, as a table: what was reached, with which launch, and where the GPU-seconds went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from studies.durations import short
+from studies.estimates import Interval, ratio_interval
+from studies.progress import config_words
+from studies.record import Run
+from studies.setting import is_simulated
+
+Part = Mapping[str, Any]
+
+
+def show(console: Console, run: Run) -> None:
+    """Print the summary of a run, finished or not."""
+    if is_simulated(run):
+        console.print("[yellow]SIMULATION: these figures are no measurement of any engine[/yellow]")
+    console.print(_scores(run))
+    _show_reasons(console, run)
+    _show_command(console, run)
+    console.print(_gpu_seconds(run))
+    _show_next(console, run)
+
+
+def speedups(run: Run) -> dict[str, Any]:
+    """The result with its speedups, for `--json`."""
+    result = run.result
+    data = {**result, "run": str(run.path), "ended": run.ended, "simulation": is_simulated(run)}
+    base, default = result.get("baseline"), result.get("default")
+    for name in ("default", "found", "submitted"):
+        part = result.get(name)
+        if part:
+            data[name] = {
+                **part,
+                "over_torch": _ratio(run, part, base),
+                "over_default": _ratio(run, part, default),
+            }
+    return data
+
+
+def _scores(run: Run) -> Table:
+    seeds = f"seeds {run.seeds[0]} (dev), {run.seeds[1]} (held out)"
+    engines = "+".join(run.engines)
+    title = f"Scenario {run.scenario}, profile {run.header['profile']}: {run.method} over {engines}, {seeds}"
+    grid = Table(title=title, title_justify="left")
+    grid.add_column("server")
+    grid.add_column("config", overflow="fold")
+    for name in ("score", "over torch", "over default"):
+        grid.add_column(name, justify="right")
+    for name, part in _lines(run):
+        grid.add_row(name, _config(run, name, part), *_figures(run, part))
+    return grid
+
+
+def _lines(run: Run) -> list[tuple[str, Part | None]]:
+    result = run.result
+    return [
+        ("torch baseline", result.get("baseline")),
+        ("engine default", result.get("default")),
+        ("best found", result.get("found")),
+        ("confirmed (held out)", result.get("submitted")),
+    ]
+
+
+def _config(run: Run, name: str, part: Part | None) -> str:
+    if part is None or name == "torch baseline":
+        return ""
+    words = "defaults" if name == "engine default" else config_words(part.get("config") or {})
+    return f"{part.get('engine') or ''}: {words}".lstrip(": ")
+
+
+def _figures(run: Run, part: Part | None) -> list[str]:
+    if part is None:
+        return ["-", "-", "-"]
+    if part.get("score") is None:
+        return ["[red]invalid[/red]", "-", "-"]
+    base, default = run.result.get("baseline"), run.result.get("default")
+    return [f"{part['score']:.4g}", _ratio_words(run, part, base), _ratio_words(run, part, default)]
+
+
+def _ratio_words(run: Run, part: Part, base: Part | None) -> str:
+    ratio = _ratio(run, part, base)
+    if ratio is None:
+        return "-"
+    interval = ratio["interval"]
+    return f"{ratio['value']:.2f}x" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+
+
+def _ratio(run: Run, part: Part, base: Part | None) -> dict[str, Any] | None:
+    if not base or not base.get("score") or part.get("score") is None:
+        return None
+    value, over = float(part["score"]), float(base["score"])
+    if part is base:
+        return {"value": 1.0, "interval": None}
+    interval = ratio_interval(value, _interval(run, part), over, _interval(run, base))
+    return {"value": value / over, "interval": interval}
+
+
+def _interval(run: Run, part: Part) -> Interval | None:
+    """The part's own measurement (whole, or by id), or the last one of its trial."""
+    measurement = part.get("measurement")
+    if isinstance(measurement, str):
+        measurement = run.measurements.get(measurement)
+    if measurement is None and "trial" in part:
+        of_trial = [m for m in run.measurements.values() if m.get("trial") == part["trial"]]
+        measurement = of_trial[-1] if of_trial else None
+    interval = measurement.get("interval") if measurement else None
+    return (float(interval[0]), float(interval[1])) if interval else None
+
+
+def _show_reasons(console: Console, run: Run) -> None:
+    submitted = run.result.get("submitted")
+    if submitted and submitted.get("reason"):
+        console.print(f"[yellow]submitted counts 1.00x: {submitted['reason']}[/yellow]", soft_wrap=True)
+    if not run.result.get("found"):
+        console.print("[red]no valid measurement: there is no best server to show[/red]")
+
+
+def _show_command(console: Console, run: Run) -> None:
+    best = run.result.get("submitted") or run.result.get("found")
+    command = (best or {}).get("command") or (run.result.get("found") or {}).get("command")
+    if command:
+        console.print("\n[bold]Launch it yourself[/bold]")
+        console.print(command, markup=False, soft_wrap=True)
+        console.print()
+
+
+def _gpu_seconds(run: Run) -> Table:
+    total = float(run.result.get("gpu_seconds") or 0.0)
+    budget = run.header.get("budget")
+    of = f" of {short(budget)}" if budget else ""
+    grid = Table(title=f"GPU time: {short(total)}{of} ({total:.1f} GPU-seconds)", title_justify="left")
+    split = run.result.get("split", {})
+    for name in split:
+        grid.add_column(name, justify="right")
+    grid.add_column("trials", justify="right")
+    grid.add_column("outcomes")
+    outcomes = ", ".join(f"{count} {state}" for state, count in run.result.get("outcomes", {}).items())
+    shares = [f"{seconds:.1f} s ({_share(seconds, total)})" for seconds in split.values()]
+    grid.add_row(*shares, str(run.result.get("trials", 0)), outcomes)
+    return grid
+
+
+def _share(seconds: float, total: float) -> str:
+    return f"{100 * seconds / total:.0f} %" if total else "-"
+
+
+def _show_next(console: Console, run: Run) -> None:
+    console.print(f"Everything is in {run.path}", soft_wrap=True)
+    if run.ended is None or run.ended == "interrupted":
+        console.print(
+            f"Go on where it stopped: the same command with --run {run.path} --resume", soft_wrap=True
+        )
+    console.print(f"See it as a page:       ceiling report {run.path} --html report.html", soft_wrap=True)
+    console.print("Hold it against others: ceiling compare RUN...", soft_wrap=True, markup=False)
