@@ -1,0 +1,153 @@
+"""Sequential model-based configuration (SMAC3): random forests over the conditional space."""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ConfigSpace import (
+    AndConjunction,
+    Categorical,
+    Configuration,
+    ConfigurationSpace,
+    InCondition,
+    Integer,
+)
+
+from engines.contract import Config, Value
+from engines.space import Parameter, Space
+from search.planners.draws import draw, varied, walk
+
+INITIAL = 8
+"""Points of the initial design: ten a parameter, SMAC's own default, would outlast every budget."""
+
+TRIALS = 200
+CHALLENGERS = 500
+STARTS = 5
+
+
+class Smac:
+    """Proposer of the `smac` planner. Costs are 1 / score, which SMAC models on a log scale."""
+
+    name = "smac"
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._rng = random.Random(seed)
+        self._codes = _configspace(space, seed)
+        self._facade = _facade(self._codes, seed) if len(self._codes) else None
+        self._drawn: tuple[Config, Any] | None = None
+        self._open: dict[int, Any] = {}
+
+    def suggest(self) -> Config:
+        """One ask; what nobody accepts stays running in SMAC's books, which its model leaves out."""
+        self._drawn = None
+        if self._facade is not None:
+            try:
+                info = self._facade.ask()
+            except StopIteration:
+                self._facade = None
+            else:
+                config = self._decoded(info.config)
+                self._drawn = (config, info)
+                return config
+        return draw(self._space, self._rng)
+
+    def accept(self, number: int, config: Config) -> None:
+        """Remember which ask became which trial."""
+        if self._drawn is not None and self._drawn[0] == config:
+            self._open[number] = self._drawn[1]
+        self._drawn = None
+
+    def tell(self, number: int, config: Config, score: float | None) -> None:
+        """Scores go to the model; the rest stays out of it. Scores must be positive."""
+        from smac.runhistory import StatusType, TrialInfo, TrialValue
+
+        info = self._open.pop(number, None)
+        if self._facade is None or score is None:
+            return
+        if info is None:
+            info = TrialInfo(config=self._coded(config), seed=0)
+        value = TrialValue(cost=1.0 / score, time=0.0, status=StatusType.SUCCESS)
+        self._facade.tell(info, value, save=False)
+
+    def _decoded(self, codes: Configuration) -> dict[str, Value]:
+        chosen = dict(codes)
+
+        def choose(parameter: Parameter) -> Value:
+            code = chosen.get(parameter.name)
+            return parameter.default if code is None else parameter.choices[int(code)]
+
+        return walk(self._space, choose)
+
+    def _coded(self, config: Config) -> Configuration:
+        values = self._space.filled(config)
+        codes = {
+            each.name: each.choices.index(values[each.name])
+            for each in varied(self._space)
+            if each.name in self._codes and each.name in values
+        }
+        return Configuration(self._codes, values=codes)
+
+
+def _configspace(space: Space, seed: int) -> ConfigurationSpace:
+    codes = ConfigurationSpace(seed=seed)
+    for parameter in varied(space):
+        if not _conditions_can_hold(space, parameter):
+            continue
+        codes.add(_hyperparameter(parameter))
+        conditions = [
+            InCondition(
+                codes[parameter.name], codes[parent], [space[parent].choices.index(v) for v in allowed]
+            )
+            for parent, allowed in parameter.when.items()
+            if parent in codes
+        ]
+        if conditions:
+            codes.add(conditions[0] if len(conditions) == 1 else AndConjunction(*conditions))
+    return codes
+
+
+def _conditions_can_hold(space: Space, parameter: Parameter) -> bool:
+    constant = {each.name: each.default for each in space if len(each.choices) == 1} | dict(space.pinned)
+    return all(
+        _conditions_can_hold(space, space[parent]) and (parent not in constant or constant[parent] in allowed)
+        for parent, allowed in parameter.when.items()
+    )
+
+
+def _hyperparameter(parameter: Parameter) -> Any:
+    default = parameter.choices.index(parameter.default)
+    if parameter.ordered:
+        return Integer(parameter.name, (0, len(parameter.choices) - 1), default=default)
+    return Categorical(parameter.name, list(range(len(parameter.choices))), default=default)
+
+
+def _facade(codes: ConfigurationSpace, seed: int) -> Any:
+    logging.getLogger("smac").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from smac import HyperparameterOptimizationFacade as Facade
+        from smac import Scenario
+        from smac.initial_design import RandomInitialDesign
+        from smac.main.config_selector import ConfigSelector
+        from smac.model.random_forest import RandomForest
+
+        output = Path(tempfile.gettempdir()) / "ceiling-smac"
+        scenario = Scenario(codes, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=output)
+        return Facade(
+            scenario,
+            model=RandomForest(codes, log_y=True, n_jobs=1, seed=seed),
+            acquisition_maximizer=Facade.get_acquisition_maximizer(
+                scenario, challengers=CHALLENGERS, local_search_iterations=STARTS
+            ),
+            initial_design=RandomInitialDesign(scenario, n_configs=INITIAL),
+            intensifier=Facade.get_intensifier(scenario, max_config_calls=1),
+            config_selector=ConfigSelector(scenario, retrain_after=1),
+            logging_level=False,
+            overwrite=True,
+        )
