@@ -12,7 +12,7 @@ from engines.contract import Model
 from scenarios import cache, shapes, smollm2
 from scenarios.gguf_model import GgufModel
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when what `fetch` writes changes, so that older cached directories are made anew."""
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")

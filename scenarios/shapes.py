@@ -7,7 +7,7 @@ from typing import Any
 
 from scenarios.gguf_model import GgufModel, write_json
 
-DECLARATION = "weights"
+DECLARATION = "ceiling_weights"
 """Key of `config.json` that declares `dummy`: this directory never had weights."""
 
 MISTRAL_7B: dict[str, Any] = {
