@@ -1,0 +1,43 @@
+"""The environment of an engine's process: clean, from an allow-list, with its devices made visible."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from engines.host import Device
+
+PASSED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("LD_LIBRARY_PATH", "HF_HOME", "SSL_CERT_FILE"),
+    }
+)
+PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "NCCL", "XDG_")
+
+
+def clean_environment(program: str) -> dict[str, str]:
+    """The caller's variables that an engine may see, its program's directory first on PATH.
+
+    What belongs to the harness's own environment (VIRTUAL_ENV and its PATH, PYTHONPATH) stays out.
+    setproctitle is told to leave the variables readable, for they mark whose the process is.
+    """
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED or name.startswith(PASSED_PREFIXES)
+    }
+    own = str(Path(sys.prefix) / "bin")
+    places = [p for p in variables.get("PATH", os.defpath).split(os.pathsep) if p != own]
+    if Path(program).is_absolute():
+        places.insert(0, str(Path(program).parent))
+    return {**variables, "PATH": os.pathsep.join(places), "SPT_NOENV": "1"}
+
+
+def device_variables(devices: tuple[Device, ...]) -> dict[str, str]:
+    """What makes exactly these GPUs visible, counted as NVML counts them."""
+    if not devices:
+        return {}
+    selectors = ",".join(device.selector or str(device.index) for device in devices)
+    return {"CUDA_VISIBLE_DEVICES": selectors, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

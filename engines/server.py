@@ -1,0 +1,267 @@
+"""A running server: started, watched and ended without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engines import keeper
+from engines.contract import Config, CrashClass, Engine, EngineError, Launch, Model, ServerCrashed
+from engines.environment import clean_environment, device_variables
+from engines.host import Device, compute_processes, memory_used, this_host
+from engines.keeper_process import KeeperProcess
+from engines.orphans import RUN_ID, SERVER, end, reap, survivors
+from engines.ports import LOOPBACK, answers, held_port, is_free
+
+__all__ = ["Server", "reap", "shell_line"]
+
+GRACE = 8.0
+"""Seconds between TERM and KILL."""
+
+SETTLE = 3.0
+"""Seconds that a port and device memory get to come free once all processes are gone."""
+
+MEMORY_SLACK = 256 << 20
+"""Bytes of device memory that may differ before and after (other tenants breathe)."""
+
+LOG_LIMIT = 256 << 20
+TAIL = 256 << 10
+
+_KEEPER_SECONDS = keeper.KILL_SECONDS + 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+
+
+class Server:
+    """An engine's server on loopback: ready when entered, gone without a trace when left.
+
+    `log` is written anew and gets all output. `devices` are indices into `this_host().devices`. `run_id`
+    marks its processes for `reap`. Entering raises ServerCrashed (with its class) if it does not become
+    ready, and UnsupportedFlag before anything starts; leaving raises ServerCrashed(TEARDOWN) if something
+    stays. Works in any thread.
+
+    Attributes:
+        url, port, launch, pid: known once entered.
+        seconds: wall seconds of `start` (launch to ready) and `stop` (TERM to confirmed teardown).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        model: Model,
+        *,
+        log: Path,
+        devices: tuple[int, ...] = (0,),
+        run_id: str = "",
+        start_timeout: float | None = None,
+        grace: float = GRACE,
+        log_limit: int = LOG_LIMIT,
+    ) -> None:
+        self.engine = engine
+        self.config = config
+        self.model = model
+        self.log = Path(log)
+        self.run_id = run_id
+        self.seconds: dict[str, float] = {}
+        self._indices = devices
+        self._start_timeout = start_timeout
+        self._grace = grace
+        self._log_limit = log_limit
+        self._id = uuid.uuid4().hex
+        self._held = contextlib.ExitStack()
+        self._before: tuple[int, ...] = ()
+        self._devices: tuple[Device, ...] = ()
+        self._keeper: KeeperProcess | None = None
+        self._oom_kills = 0
+        self.port = 0
+        self.launch = Launch(())
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a path."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of what was launched."""
+        return self._keeper.pid if self._keeper else None
+
+    def __enter__(self) -> Self:
+        started = time.monotonic()
+        with self._held:
+            self._devices = _held_devices(self.engine, self._indices)
+            self.port = self._held.enter_context(held_port())
+            self.launch = self.engine.command(self.config, self.model, LOOPBACK, self.port)
+            self._begin()
+            try:
+                self._wait_ready()
+            except BaseException:
+                self._stop()
+                raise
+            finally:
+                self.seconds["start"] = time.monotonic() - started - self.seconds.get("stop", 0.0)
+            self._held = self._held.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._held:
+            self._stop()
+
+    def alive(self) -> bool:
+        """Whether it runs and its port answers."""
+        return self._keeper is not None and self._keeper.death() is None and answers(self.port)
+
+    def death(self) -> ServerCrashed | None:
+        """Why it is no longer alive, None while it is."""
+        if self.alive():
+            return None
+        how = self._keeper.death() if self._keeper else None
+        return self._crashed(how or "no longer answers on its port", CrashClass.DIED)
+
+    def tail(self, size: int = TAIL) -> str:
+        """The end of its log, at most `size` bytes."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(-min(size, os.fstat(file.fileno()).st_size), os.SEEK_END)
+                return file.read(size).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _begin(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_bytes(b"")
+        self._before = memory_used(self._devices)
+        self._oom_kills = _oom_kills()
+        marks = {SERVER: self._id, RUN_ID: self.run_id} if self.run_id else {SERVER: self._id}
+        clean = clean_environment(self.launch.argv[0])
+        self._keeper = KeeperProcess(
+            {
+                "argv": self.launch.argv,
+                "env": {**clean, **self.launch.env, **device_variables(self._devices), **marks},
+                "cwd": str(self.log.parent.absolute()),
+                "log": str(self.log.absolute()),
+                "log_limit": self._log_limit,
+                "grace": self._grace,
+                "parent": os.getpid(),
+            },
+            {**clean, **marks},
+        )
+
+    def _wait_ready(self) -> None:
+        assert self._keeper is not None
+        limit = self._start_timeout or self.engine.start_timeout(self.config)
+        deadline = time.monotonic() + limit
+        pause = _FIRST_PAUSE
+        while not (answers(self.port) and self.engine.ready(self.url)):
+            how = self._keeper.death()
+            if how is not None:
+                raise self._crashed(f"{how} before it was ready", CrashClass.UNKNOWN)
+            if time.monotonic() > deadline:
+                raise ServerCrashed(
+                    CrashClass.START_TIMEOUT,
+                    f"{self.engine.name} was not ready after {limit:.0f} s (log: {self.log})",
+                    _last_lines(self.tail()),
+                )
+            self._keeper.wait(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)
+
+    def _crashed(self, how: str, otherwise: CrashClass) -> ServerCrashed:
+        tail = self.tail()
+        crash = self.engine.crash(tail)
+        if crash is CrashClass.UNKNOWN:
+            crash = CrashClass.OUT_OF_MEMORY if _oom_kills() > self._oom_kills else otherwise
+        why = _telling_line(tail)
+        return ServerCrashed(
+            crash, f"{self.engine.name} {how}{why and f': {why}'} (log: {self.log})", _last_lines(tail)
+        )
+
+    def _stop(self) -> None:
+        """End it and confirm that nothing stays. Raises ServerCrashed(TEARDOWN) if something does."""
+        started = time.monotonic()
+        if self._keeper is None:
+            return
+        self._keeper.end(self._grace + _KEEPER_SECONDS)
+        stays = self._remains()
+        self.seconds["stop"] = time.monotonic() - started
+        if stays:
+            raise ServerCrashed(
+                CrashClass.TEARDOWN, f"{self.engine.name} left {stays} behind", _last_lines(self.tail())
+            )
+
+    def _remains(self) -> str:
+        """What is still there once the keeper has done its work, after time to settle; empty if nothing."""
+        end(self._is_mine, 0.0)
+        deadline = time.monotonic() + SETTLE
+        while True:
+            stays = "; ".join(self._left())
+            if not stays or time.monotonic() > deadline:
+                return stays
+            time.sleep(0.05)
+
+    def _left(self) -> Iterator[str]:
+        processes = survivors(self._is_mine)
+        if processes:
+            yield f"processes {sorted(processes)}"
+        if not is_free(self.port):
+            yield f"port {self.port} taken"
+        grown = [
+            device.index
+            for device, before, now in zip(
+                self._devices, self._before, memory_used(self._devices), strict=True
+            )
+            if now > before + MEMORY_SLACK
+        ]
+        if grown and not compute_processes(self._devices):
+            yield f"memory on device {grown}"
+
+    def _is_mine(self, variables: Mapping[str, str]) -> bool:
+        return variables.get(SERVER) == self._id
+
+
+def shell_line(launch: Launch) -> str:
+    """A launch as one line of shell that a person can paste."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in sorted(launch.env.items())]
+    return " ".join([*variables, shlex.join(launch.argv)])
+
+
+def _held_devices(engine: Engine, indices: tuple[int, ...]) -> tuple[Device, ...]:
+    """The GPUs of these indices; none on a CPU, or for an engine that only simulates."""
+    host = this_host()
+    if host.kind == "cpu" or not engine.real:
+        return ()
+    for index in indices:
+        if index >= len(host.devices):
+            raise EngineError(
+                f"device {index} is not here: this machine shows {len(host.devices)} (CUDA_VISIBLE_DEVICES)"
+            )
+    return tuple(host.devices[index] for index in indices)
+
+
+def _oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory since boot."""
+    try:
+        found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found.group(1)) if found else 0
+
+
+def _last_lines(tail: str, count: int = 40) -> str:
+    return "\n".join(line[:400] for line in tail.splitlines()[-count:])
+
+
+def _telling_line(tail: str) -> str:
+    """The line that says most about a death: the last that names an error, else the last one."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"[Ee]rror\b|Exception\b|[Oo]ut of memory|cannot", line)]
+    return (errors or lines or [""])[-1][:300]
