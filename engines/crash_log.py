@@ -1,0 +1,77 @@
+"""Reads from the tail of a server's log why it died."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from engines.contract import CrashClass
+
+_SIGNS: tuple[tuple[CrashClass, tuple[str, ...]], ...] = (
+    (
+        CrashClass.PORT,
+        (
+            r"address already in use",
+            r"\[?Errno 98\]?",
+            r"EADDRINUSE",
+            r"port is already allocated",
+            r"port \d+ is (already )?(in use|not available|unavailable)",
+        ),
+    ),
+    (
+        CrashClass.UNSUPPORTED_FLAG,
+        (
+            r"unrecognized arguments?:",
+            r"error: argument --?[\w-]+",
+            r"ambiguous option:",
+            r"unexpected argument '--",
+            r"invalid value '.*' for '--",
+            r"the argument '--.*' cannot be used multiple times",
+        ),
+    ),
+    (
+        CrashClass.OUT_OF_MEMORY,
+        (
+            r"out of memory",
+            r"OutOfMemoryError",
+            r"No available memory for the cache blocks",
+            r"KV cache .{0,40}is (needed|required).{0,80}larger than the available KV cache memory",
+            r"larger than the available KV cache memory",
+            r"larger than the maximum number of tokens that can be stored in KV cache",
+            r"Available memory on node",
+            r"is less than desired (GPU|CPU|device) memory utilization",
+            r"Not enough memory",
+            r"can't allocate memory",
+            r"Cannot allocate memory",
+            r"\bMemoryError\b",
+            r"std::bad_alloc",
+            r"CUBLAS_STATUS_ALLOC_FAILED",
+            r"Max total token.{0,60}(too|more than) .{0,40}memory",
+        ),
+    ),
+    (
+        CrashClass.INCOMPATIBLE_FLAGS,
+        (
+            r"validation errors? for \w+Config",
+            r"^.*(ValueError|AssertionError|NotImplementedError|ArgumentTypeError|ArgumentError): ?.*"
+            r"(not (yet )?(support|compatible|work)|unsupported|incompatible|cannot be used|"
+            r"must be|should be|requires?|only (supports?|supported|works?)|divisible|invalid|conflict)",
+            r"(ValueError|AssertionError|NotImplementedError): ",
+            r"ArgumentValidation\(",
+        ),
+    ),
+)
+
+
+def classify(tail: str, first: Iterable[tuple[CrashClass, str]] = ()) -> CrashClass:
+    """The class of a death; `first` holds an engine's own signs (class, regular expression), tried before.
+
+    The whole tail is searched, as engines end with a general line ("core initialization failed, see above").
+    """
+    for crash, sign in first:
+        if re.search(sign, tail, re.MULTILINE):
+            return crash
+    for crash, signs in _SIGNS:
+        if any(re.search(sign, tail, re.MULTILINE | re.IGNORECASE) for sign in signs):
+            return crash
+    return CrashClass.UNKNOWN

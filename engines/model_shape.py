@@ -1,0 +1,67 @@
+"""The sizes of a model, from its config.json, as far as static guards need them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from engines.contract import Model
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Counts, and sizes in bytes; `max_length` in tokens is the model's own limit."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_length: int
+    dtype_bytes: int
+    weight_bytes: int
+
+    def kv_bytes(self, tokens: int, element: float | None = None) -> float:
+        """Bytes of KV cache for so many tokens, over all layers; `element` is the bytes of one number."""
+        element = self.dtype_bytes if element is None else element
+        return 2 * self.layers * self.kv_heads * self.head_dim * element * tokens
+
+
+def shape_of(model: Model) -> ModelShape | None:
+    """The shape of a decoder-only model; None where config.json is absent or of another kind."""
+    try:
+        whole = json.loads((model.path / "config.json").read_text())
+        config = whole.get("text_config", whole)
+        heads = int(config["num_attention_heads"])
+        dtype = str(config.get("dtype") or config.get("torch_dtype") or whole.get("torch_dtype") or "float32")
+        shape = ModelShape(
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
+            max_length=int(config["max_position_embeddings"]),
+            dtype_bytes=_BYTES.get(dtype, 2),
+            weight_bytes=0,
+        )
+        return _weighed(shape, model, config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _weighed(shape: ModelShape, model: Model, config: dict[str, Any]) -> ModelShape:
+    files = [*model.path.glob("*.safetensors")] or [*model.path.glob("*.bin")]
+    on_disk = sum(file.stat().st_size for file in files)
+    parameters = _parameters(shape, config)
+    weight = on_disk if on_disk and model.weights == "real" else parameters * shape.dtype_bytes
+    return ModelShape(**{**shape.__dict__, "weight_bytes": weight})
+
+
+def _parameters(shape: ModelShape, config: dict[str, Any]) -> int:
+    """Parameters of a dense decoder with gated feed-forward layers; more experts multiply those."""
+    hidden, ffn = int(config["hidden_size"]), int(config["intermediate_size"])
+    experts = int(config.get("num_local_experts") or config.get("num_experts") or 1)
+    attention = hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
+    embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return embeddings + shape.layers * (attention + 3 * hidden * ffn * experts)
