@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,8 @@ class TokenizerError(Exception):
     """A tokenizer or chat template cannot be read or applied. The message is one line that names the fix."""
 
 
+_SPACES = ("\u0120", "\u2581")
+
 Message = Mapping[str, str]
 """`role` and `content`, as /v1/chat/completions takes them."""
 
@@ -31,12 +34,17 @@ class Tokenizer:
     """Text to token ids and back, and messages to the text that a chat server feeds to its model."""
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, template: str | None, special: Mapping[str, str], vocabulary: int
+        self,
+        backend: tokenizers.Tokenizer,
+        template: str | None = None,
+        special: Mapping[str, str] | None = None,
+        digest: str = "",
     ) -> None:
         self._backend = backend
         self._template = template
-        self._special = dict(special)
-        self.vocabulary = vocabulary
+        self._special = dict(special or {})
+        self.digest = digest
+        """sha256 of tokenizer.json."""
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -48,20 +56,26 @@ class Tokenizer:
                 f"{path} has no tokenizer.json: copy the model's tokenizer files (tokenizer.json, "
                 "tokenizer_config.json) into it"
             )
+        data = file.read_bytes()
         try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
+            backend = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{file} does not read ({error}): copy it from the model again") from error
         backend.no_truncation()
         backend.no_padding()
         config = _json(directory / "tokenizer_config.json")
         special = {**_named(_json(directory / "special_tokens_map.json")), **_named(config)}
-        return cls(backend, _template(directory, config), special, 1 + max(backend.get_vocab().values()))
+        return cls(backend, _template(directory, config), special, hashlib.sha256(data).hexdigest())
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; nothing is added, special tokens spelt in it count as such."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts on all cores."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
@@ -74,10 +88,10 @@ class Tokenizer:
 
     def word_starts(self) -> npt.NDArray[np.bool_]:
         """Per token id, whether it begins with a space (byte-level or sentencepiece); all if none does."""
-        flags = np.zeros(self.vocabulary, dtype=bool)
-        for token, index in self._backend.get_vocab().items():
-            if index < self.vocabulary:
-                flags[index] = token.startswith(("\u0120", "\u2581")) and len(token) > 1
+        vocabulary = self._backend.get_vocab()
+        flags = np.zeros(1 + max(vocabulary.values()), dtype=bool)
+        for token, index in vocabulary.items():
+            flags[index] = token.startswith(_SPACES) and len(token) > 1
         return flags if flags.any() else ~flags
 
     def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
