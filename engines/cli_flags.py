@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -13,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from engines.contract import EngineError
+from engines.environment import clean_environment
 from engines.runtime import Runtime, home
 
 Listed = Mapping[str, tuple[str, ...]]
@@ -83,11 +83,10 @@ def _asked(
 
 
 def _run(engine: str, command: tuple[str, ...], variables: Mapping[str, str]) -> Listed:
-    named = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     try:
         done = subprocess.run(
             command,
-            env={**named, "COLUMNS": "200", **variables},
+            env={**clean_environment(command[0]), "COLUMNS": "200", **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
