@@ -122,11 +122,14 @@ class Server:
         return self._keeper is not None and self._keeper.death() is None and answers(self.port)
 
     def death(self) -> ServerCrashed | None:
-        """Why it is no longer alive, None while it is."""
-        if self.alive():
+        """Why it is no longer alive, None while it is (and before it was launched)."""
+        if self.alive() or self._keeper is None:
             return None
-        how = self._keeper.death() if self._keeper else None
-        return self._crashed(how or "no longer answers on its port", CrashClass.DIED)
+        how = self._keeper.death()
+        if how is None:
+            self._keeper.wait(1.0)
+            how = self._keeper.death() or "no longer answers on its port"
+        return self._crashed(how, CrashClass.DIED)
 
     def tail(self, size: int = TAIL) -> str:
         """The end of its log, at most `size` bytes."""

@@ -51,9 +51,25 @@ def until(done: Callable[[], bool], seconds: float = 10.0) -> bool:
     return reached
 
 
-def make(habit: str, tmp_path: Path, run_id: str, **options: float | int) -> Server:
-    options = {"grace": GRACE, **options}
-    return Server(Nasty(habit), {}, MODEL, log=tmp_path / "logs" / "engine.log", run_id=run_id, **options)
+def make(
+    habit: str,
+    tmp_path: Path,
+    run_id: str,
+    *,
+    grace: float = GRACE,
+    log_limit: int = 1 << 30,
+    start_timeout: float | None = None,
+) -> Server:
+    return Server(
+        Nasty(habit),
+        {},
+        MODEL,
+        log=tmp_path / "logs" / "engine.log",
+        run_id=run_id,
+        start_timeout=start_timeout,
+        grace=grace,
+        log_limit=log_limit,
+    )
 
 
 @pytest.mark.parametrize("habit", ["serve", "daemon", "workers", "stubborn"])
