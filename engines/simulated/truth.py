@@ -1,0 +1,59 @@
+"""The ground truth: a line of JSON a request, with the moments at which its tokens were due."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from engines.simulated.answer import Answer
+
+_KEPT = 4096
+
+
+class Truth:
+    """Keeps a record of each answer and writes them when nothing is in flight, so as not to disturb any.
+
+    A line holds, in seconds of CLOCK_MONOTONIC, `arrival`, `tokens` (the intended moment of each),
+    `first_sent` and `last_sent` (when the first and last chunk were really written), `late` (worst delay of a
+    chunk); and `id`, `prompt_sha256`, `text_sha256`, `prompt_tokens`, `completion_tokens`, `cached_tokens`,
+    `chunks`, `finish` (`stop`, `length`, `gone`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: list[Answer] = []
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer that has ended, whichever way."""
+        self._kept.append(answer)
+        if len(self._kept) >= _KEPT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append what is kept to the file."""
+        if not self._kept:
+            return
+        lines = "".join(json.dumps(_record(answer)) + "\n" for answer in self._kept)
+        self._kept.clear()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+
+def _record(answer: Answer) -> dict[str, Any]:
+    return {
+        "id": answer.identity,
+        "arrival": answer.arrival,
+        "tokens": [round(moment, 7) for moment in answer.times],
+        "first_sent": answer.first_sent,
+        "last_sent": answer.last_sent,
+        "late": answer.late,
+        "prompt_sha256": answer.prompt_digest,
+        "text_sha256": hashlib.sha256(answer.text().encode()).hexdigest(),
+        "prompt_tokens": len(answer.prompt),
+        "completion_tokens": answer.produced,
+        "cached_tokens": answer.cached,
+        "chunks": answer.chunks,
+        "finish": "gone" if answer.gone else answer.finish,
+    }
