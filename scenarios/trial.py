@@ -91,9 +91,25 @@ class Trial:
         data["measurements"] = [measurement.id for measurement in self.measurements]
         return data
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], measurements: Mapping[str, Measurement]) -> Trial:
+        """The inverse of `to_json`, given the measurements by id; other keys are left out."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["state"] = State(data["state"])
+        known["measurements"] = tuple(measurements[each] for each in data["measurements"])
+        return cls(**known)
+
 
 Observer = Callable[[Mapping[str, Any]], None]
 """Receives ledger events (`phase`, `measurement`) while a trial runs, in order."""
 
-Decide = Callable[[tuple[Measurement, ...]], Plan | None]
-"""Given the measurements so far: what to measure next on the same server, or None to stop there."""
+
+@dataclass(frozen=True)
+class Drop:
+    """A decision that more measurements of this server would be wasted: the trial ends `pruned`."""
+
+    why: str
+
+
+Decide = Callable[[tuple[Measurement, ...]], Plan | Drop | None]
+"""Given the measurements so far, all valid: what to measure next on the same server; None: it is complete."""

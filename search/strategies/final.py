@@ -1,0 +1,148 @@
+"""The final trials: candidates against the default on held-out requests, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from scipy.stats import norm
+
+from engines.contract import Config
+from scenarios.scenario import Plan
+from scenarios.trial import State, Trial
+from search.record import Job, Record
+from search.strategies.compare import Gap, gap, readings
+from search.strategies.costs import Costs
+from search.strategies.strategy import Verdict
+
+SIGNIFICANCE = 0.05
+"""One-sided error rate of calling a candidate faster than the default, over all candidates (Bonferroni)."""
+
+MOST_CANDIDATES = 3
+DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The final jobs in order. `rich`: the default brackets the candidates, which serve two blocks."""
+
+    jobs: tuple[Job, ...]
+    rich: bool = False
+
+    @classmethod
+    def choices(
+        cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan]
+    ) -> Iterator[Finals]:
+        """From the richest to the plainest that still compares with the default."""
+        if default is None or not better:
+            return
+        first, second = blocks
+        for count in range(min(MOST_CANDIDATES, len(better)), 0, -1):
+            candidates = tuple(_job(trial, blocks) for trial in better[:count])
+            yield cls((_job(default, (first,)), *candidates, _job(default, (second,))), rich=True)
+        yield cls((_job(default, (first,)), _job(better[0], (first,))))
+
+    @classmethod
+    def least(cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan]) -> Finals:
+        """The best trial alone, on the held-out seed."""
+        alone = better[0] if better else default
+        return cls((_job(alone, (blocks[0],)),) if alone else ())
+
+    def wall(self, known: Costs | None, devices: int) -> float:
+        """Wall seconds that they are expected to take."""
+        if known is None or not self.jobs:
+            return 0.0
+        each = [known.of(job.plans) for job in self.jobs]
+        return max(max(each), sum(each) / devices)
+
+
+def verdict(record: Record) -> Verdict:
+    """The candidate that beats the default significantly and by most; otherwise the default."""
+    finals = record.ended("final")
+    if not finals:
+        return Verdict(None, "nothing was measured on the held-out seed")
+    default, candidates = _sorted_out(record, finals)
+    if not readings(each for trial in default for each in trial.measurements):
+        return _unopposed(default, candidates)
+    gaps = {
+        name: apart
+        for name, trials in candidates.items()
+        if (apart := _gap(trials, default)) is not None and _all_valid(trials)
+    }
+    base = _default_verdict(default, len(gaps), len(candidates))
+    if not gaps:
+        return base
+    winner = max(gaps, key=lambda name: gaps[name].log)
+    apart = gaps[winner]
+    chances = _chances(list(gaps.values()))
+    low = apart.log - norm.isf(SIGNIFICANCE / len(gaps)) * apart.error
+    chosen = candidates[winner][0]
+    if low > 0:
+        why = f"{apart.ratio:.2f}x the default on the same held-out requests"
+        place = list(gaps).index(winner) + 1
+        return Verdict(chosen.number, why, apart.ratio, apart.interval(), float(chances[place]))
+    why = (
+        f"the default: the best candidate reads {apart.ratio:.2f}x of it on held-out requests "
+        f"(95 % {apart.interval()[0]:.2f}-{apart.interval()[1]:.2f}), not clearly faster"
+    )
+    return Verdict(base.trial, why, 1.0, None, float(chances[0]))
+
+
+Name = tuple[str, str]
+
+
+def _sorted_out(record: Record, finals: Sequence[Trial]) -> tuple[list[Trial], dict[Name, list[Trial]]]:
+    """The default's final trials, and each candidate's, in the order of their first ask."""
+    defaults = {_name(trial) for trial in record.ended("default")}
+    ordered = sorted(finals, key=_name)
+    groups = {name: list(trials) for name, trials in groupby(ordered, key=_name)}
+    default = next((groups[name] for name in groups if name in defaults), [])
+    names = sorted((name for name in groups if name not in defaults), key=lambda name: groups[name][0].number)
+    return default, {name: groups[name] for name in names}
+
+
+def _name(trial: Trial) -> Name:
+    return trial.engine, repr(sorted(trial.config.items()))
+
+
+def _all_valid(trials: Sequence[Trial]) -> bool:
+    return all(trial.state is State.COMPLETE for trial in trials)
+
+
+def _gap(first: Sequence[Trial], second: Sequence[Trial]) -> Gap | None:
+    mine = readings(each for trial in first for each in trial.measurements)
+    other = readings(each for trial in second for each in trial.measurements)
+    return gap(mine, other, (len(first), len(second)))
+
+
+def _default_verdict(default: Sequence[Trial], valid: int, candidates: int) -> Verdict:
+    measured = next((trial for trial in default if trial.state is State.COMPLETE), default[0])
+    if not candidates:
+        why = "the default: no trial read faster than it"
+    elif not valid:
+        why = "the default: no candidate passed every gate on held-out requests"
+    else:
+        why = "the default"
+    return Verdict(measured.number, why, 1.0)
+
+
+def _unopposed(default: Sequence[Trial], candidates: dict[Name, list[Trial]]) -> Verdict:
+    """Without a reading of the default there is nothing to compare with: the first candidate that is valid."""
+    first = [trials[0] for trials in (*candidates.values(), default) if trials]
+    chosen = next((trial for trial in first if trial.state is State.COMPLETE), first[0])
+    return Verdict(chosen.number, "the best trial on the dev seed, not compared with the default")
+
+
+def _chances(gaps: Sequence[Gap]) -> np.ndarray:
+    """Chance of each to be the best, the default first (its log ratio to itself is 0)."""
+    means = np.array([0.0, *(each.log for each in gaps)])
+    errors = np.array([0.0, *(each.error for each in gaps)])
+    draws = np.random.default_rng(0).normal(means, errors, size=(DRAWS, len(means)))
+    return np.bincount(draws.argmax(axis=1), minlength=len(means)) / DRAWS
+
+
+def _job(trial: Trial, plans: tuple[Plan, ...]) -> Job:
+    config: Config = trial.config
+    return Job(trial.engine, config, "final", plans)

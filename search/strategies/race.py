@@ -1,0 +1,40 @@
+"""The early drop: a config leaves the ladder once it is clearly behind its rival on the same requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scipy.stats import norm
+
+from scenarios.measurement import Measurement
+from scenarios.scenario import Plan
+from scenarios.trial import Drop
+from search.strategies.compare import Reading, gap, readings
+
+ERROR_RATE = 0.05
+"""Chance, at most, that a config as good as its rival is dropped, over all looks (Bonferroni)."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """A `Decide`: climbs the plans, and drops out when behind. Picklable.
+
+    `rival` holds the readings of the trial to beat; empty means that nothing is dropped.
+    """
+
+    plans: tuple[Plan, ...]
+    rival: tuple[Reading, ...] = ()
+    number: int | None = None
+
+    def __call__(self, measurements: tuple[Measurement, ...]) -> Plan | Drop | None:
+        """The next rung, a drop, or None at the top."""
+        if len(measurements) == len(self.plans):
+            return None
+        behind = gap(readings(measurements), self.rival)
+        looks = len(self.plans) - 1
+        if behind is not None and behind.log + norm.isf(ERROR_RATE / looks) * behind.error < 0:
+            return Drop(
+                f"{behind.ratio:.2f}x of trial {self.number} on the same requests, "
+                f"at most {behind.interval()[1]:.2f}x (95 %)"
+            )
+        return self.plans[len(measurements)]
