@@ -63,8 +63,12 @@ class TGI:
             # Without it the launcher takes every GPU that it sees.
             arguments += ["--num-shard", "1"]
         if model.max_length is not None:
+            # The launcher refuses inputs longer than one prefill.
+            longest = min(
+                model.max_length - 1, _number(config, "max-batch-prefill-tokens") or model.max_length
+            )
             arguments += ["--max-total-tokens", str(model.max_length)]
-            arguments += ["--max-input-tokens", str(model.max_length - 1)]
+            arguments += ["--max-input-tokens", str(longest)]
         return Launch((*runtime.program, *arguments, *rendered), {**runtime.env, **QUIET, **variables})
 
     def check(self, config: Config, model: Model, host: Host) -> None:
@@ -116,12 +120,7 @@ def _check_batches(config: Config, model: Model) -> None:
     total = _number(config, "max-batch-total-tokens")
     if prefill is not None and total is not None and prefill > total:
         raise Infeasible(f"max-batch-prefill-tokens={prefill} is above max-batch-total-tokens={total}")
-    if model.max_length is None:
-        return
-    if prefill is not None and prefill < model.max_length - 1:
-        longest = model.max_length - 1
-        raise Infeasible(f"max-batch-prefill-tokens={prefill} is below the longest input, {longest}")
-    if total is not None and total < model.max_length:
+    if total is not None and model.max_length is not None and total < model.max_length:
         raise Infeasible(f"max-batch-total-tokens={total} is below one request of {model.max_length}")
 
 
