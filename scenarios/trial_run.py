@@ -22,13 +22,20 @@ ANY_PORT = 8000
 """The port of a command line that is shown, not run."""
 
 
-def run_trial(spec: TrialSpec, observer: Observer, decide: Decide | None = None, run_id: str = "") -> Trial:
+def run_trial(
+    spec: TrialSpec,
+    observer: Observer,
+    decide: Decide | None = None,
+    run_id: str = "",
+    engine: Engine | None = None,
+) -> Trial:
     """One trial, from refusal or launch to confirmed teardown. It never raises for what a config did.
 
     `observer` gets `phase` and `measurement` events as they happen. `decide` is asked after each valid
-    measurement. `run_id` marks the server's processes for `engines.server.reap`.
+    measurement. `run_id` marks the server's processes for `engines.server.reap`. `engine` starts the server
+    in place of the one that `spec.engine` names (an agent's launcher does).
     """
-    engine = engine_named(spec.engine)
+    engine = engine or engine_named(spec.engine)
     refusal = refused(engine, spec, this_host())
     if refusal is not None:
         return refusal
