@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import IO
 
 from engines.contract import EngineError
-from engines.runtime import BINARIES, DISTRIBUTIONS, RECORD, Runtime, environment, find, installed_version
+from engines.runtime import (
+    BINARIES,
+    DISTRIBUTIONS,
+    RECORD,
+    Runtime,
+    environment,
+    installed,
+    installed_version,
+    record,
+)
 
 Echo = Callable[[str], None]
 
@@ -82,14 +91,13 @@ def install(
     recipe = _recipe(name, cpu)
     requirements = (f"{recipe.package}=={version or recipe.version}", *recipe.beside)
     with _locked(name, echo):
-        if _recorded(name).get("requirements") == list(requirements):
-            runtime = find(name)
-            echo(f"{name} {runtime.version} is installed in {environment(name)}")
-            return runtime
+        before = installed(name)
+        if before is not None and _serves(name, requirements, tuple(pip_args)):
+            echo(f"{name} {before.version} is installed in {environment(name)}")
+            return before
         _check_disk(recipe)
         with _replacing(environment(name)):
-            _build(_Pip(name, cpu, echo), recipe, requirements, tuple(pip_args))
-        return find(name)
+            return _build(_Pip(name, cpu, echo), recipe, requirements, tuple(pip_args))
 
 
 def _recipe(name: str, cpu: bool) -> Recipe:
@@ -106,12 +114,12 @@ def _recipe(name: str, cpu: bool) -> Recipe:
     return recipe
 
 
-def _recorded(name: str) -> dict[str, object]:
-    try:
-        record: dict[str, object] = json.loads((environment(name) / RECORD).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if (environment(name) / "bin" / "python").exists() else {}
+def _serves(name: str, requirements: tuple[str, ...], pip_args: tuple[str, ...]) -> bool:
+    """Whether the environment that is there is the one asked for."""
+    written = record(name)
+    return written.get("requirements") == list(requirements) and (
+        not pip_args or written.get("pip_args") == list(pip_args)
+    )
 
 
 def _check_disk(recipe: Recipe) -> None:
@@ -160,32 +168,36 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def _build(pip: _Pip, recipe: Recipe, requirements: tuple[str, ...], pip_args: tuple[str, ...]) -> None:
+def _build(pip: _Pip, recipe: Recipe, requirements: tuple[str, ...], pip_args: tuple[str, ...]) -> Runtime:
     started = time.monotonic()
     pip.echo(f"making an environment for {pip.name} in {pip.directory} (about {recipe.gigabytes:.1f} GB)")
     pip.run([sys.executable, "-m", "venv", "--clear", str(pip.directory)], "making the environment")
-    pip.run(
-        [pip.python, "-m", "pip", "install", "--progress-bar", "off", *requirements, *pip_args], "resolving"
-    )
+    install = [pip.python, "-m", "pip", "install", "--progress-bar", "off", *requirements, *pip_args]
+    pip.run(install, "resolving")
     if recipe.remove:
-        pip.run(
-            [pip.python, "-m", "pip", "uninstall", "--yes", *recipe.remove], "taking out what cannot load"
-        )
-    pip.run([pip.python, "-c", "".join(f"import {m}\n" for m in recipe.imports)], "importing it once")
-    names = DISTRIBUTIONS[pip.name]
-    version = installed_version((pip.python,), {}, names)
-    record = {
-        "engine": pip.name,
-        "version": version,
-        "build": "cpu" if pip.cpu else "gpu",
-        "requirements": list(requirements),
-        "pip_args": list(pip_args),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    unfinished = pip.directory / f"{RECORD}.new"
-    unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    unfinished.rename(pip.directory / RECORD)
-    pip.echo(f"{pip.name} {version} is ready ({time.monotonic() - started:.0f} s)")
+        pip.run([pip.python, "-m", "pip", "uninstall", "--yes", *recipe.remove], "removing what cannot load")
+    imports = "".join(f"import {module}\n" for module in recipe.imports)
+    pip.run([pip.python, "-c", imports], f"importing {' and '.join(recipe.imports)} once")
+    seconds = time.monotonic() - started
+    version = installed_version((pip.python,), {}, DISTRIBUTIONS[pip.name])
+    _finish(
+        pip.directory,
+        engine=pip.name,
+        version=version,
+        build="cpu" if pip.cpu else "gpu",
+        requirements=requirements,
+        pip_args=pip_args,
+        seconds=round(seconds, 1),
+    )
+    pip.echo(f"{pip.name} {version} is ready ({seconds:.0f} s)")
+    return Runtime("venv", (pip.python,), str(version))
+
+
+def _finish(directory: Path, **written: object) -> None:
+    """Write the record that makes an environment count as one."""
+    unfinished = directory / f"{RECORD}.new"
+    unfinished.write_text(json.dumps(written, indent=2) + "\n")
+    unfinished.rename(directory / RECORD)
 
 
 class _Pip:
@@ -234,39 +246,50 @@ class _Pip:
         return process.wait()
 
     def _reason(self, doing: str, code: int) -> str:
-        command = f"ceiling engines install {self.name}{' --cpu' if self.cpu else ''}"
         text = self.log.read_text(errors="replace")
-        for pattern, mend in _MENDS:
-            found = re.search(pattern, text)
-            if found:
-                what = " ".join(found.group(0).split())[:160]
-                return f"{what}: {mend.format(command=command)} (log: {self.log})"
+        command = f"ceiling engines install {self.name}{' --cpu' if self.cpu else ''}"
         last = next((line for line in reversed(text.splitlines()) if line.strip()), f"exit code {code}")
-        return f"{doing} failed: {last.strip()[:200]} (log: {self.log})"
+        why = mend(text, command) or f"{doing} failed: {last.strip()[:200]}"
+        return f"{why} (log: {self.log})"
+
+
+def mend(output: str, command: str) -> str | None:
+    """What pip said went wrong and the option of `command` that mends it, as one line; None if unclear."""
+    for pattern, remedy in _MENDS:
+        found = re.search(pattern, output)
+        if found:
+            return f"{found['what']}: {remedy.format(command=command, **found.groupdict())}"
+    return None
 
 
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 _MENDS = (
-    (r"No space left on device", "make room, or set CEILING_HOME to another disk"),
+    (r"(?P<what>No space left on device)", "make room, or set CEILING_HOME to another disk"),
     (
-        r"No matching distribution found for torch\S*",
-        "name an index or directory that has it: {command} -- --extra-index-url URL, or -- --find-links DIR",
-    ),
-    (
-        r"(NewConnectionError|ProxyError|ReadTimeoutError|ConnectTimeoutError|SSLError)",
+        r"(?P<what>NewConnectionError|ProxyError|ReadTimeoutError|ConnectTimeoutError|SSLError)",
         "pip cannot reach its index: {command} -- --index-url URL, or offline -- --no-index --find-links DIR",
     ),
     (
-        r"No matching distribution found for \S+",
-        "ask for a version that your index has ({command} takes NAME==V), or {command} -- --find-links DIR",
+        r"satisfies the requirement (?P<what>\S+\+cpu)\b",
+        "no index has PyTorch's CPU build: {command} -- --extra-index-url URL, or -- --find-links DIR",
     ),
     (
-        r"ResolutionImpossible",
-        "pip's constraints exclude it: unset PIP_CONSTRAINT, or ask for another version, NAME==V",
+        r"satisfies the requirement (?P<what>\S+) .*from versions: none",
+        "no index has it: {command} -- --extra-index-url URL, or -- --find-links DIR",
     ),
-    (r"no such option: \S+", "pip does not know it: see pip install --help"),
+    (
+        r"satisfies the requirement (?P<what>\S+) .*from versions: (?:.*, )?(?P<newest>\S+)\)",
+        "the newest that pip finds is {newest}: {command} takes NAME==VERSION, and -- --find-links DIR",
+    ),
+    (
+        r"(?P<what>The user requested \(constraint\) \S+)",
+        "it excludes what the engine needs: unset PIP_CONSTRAINT, or ask for another version, NAME==VERSION",
+    ),
+    (r"(?P<what>ResolutionImpossible)", "ask for another version ({command} takes NAME==VERSION)"),
+    (r"(?P<what>no such option: \S+)", "what follows -- goes to pip install; see pip install --help"),
 )
+"""What pip's output shows -> the remedy; the first that is found counts."""
 
 
 def _lines(stream: IO[bytes], patience: float) -> Iterator[bytes | None]:

@@ -73,11 +73,27 @@ def find(name: str) -> Runtime:
 
     Raises EngineNotInstalled, which names the command that installs it.
     """
-    for place in (_python, _venv, _path):
+    for place in (_python, installed, _path):
         runtime = place(name)
         if runtime is not None:
             return runtime
     raise EngineNotInstalled(_missing(name))
+
+
+def installed(name: str) -> Runtime | None:
+    """The environment of an engine under `home()`, None while there is no finished one."""
+    python = environment(name) / "bin" / "python"
+    written = record(name)
+    return Runtime("venv", (str(python),), str(written["version"])) if written and python.exists() else None
+
+
+def record(name: str) -> dict[str, object]:
+    """What was written when an engine's environment was finished (version, requirements); empty before."""
+    try:
+        written: dict[str, object] = json.loads((environment(name) / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return written
 
 
 def installed_version(program: tuple[str, ...], env: Mapping[str, str], names: tuple[str, ...]) -> str | None:
@@ -127,18 +143,6 @@ def _variables(name: str, extra: str) -> dict[str, str]:
             raise EngineNotInstalled(f"CEILING_{name.upper()}_ENV: {item!r} is not NAME=VALUE")
         variables[key] = value
     return variables
-
-
-def _venv(name: str) -> Runtime | None:
-    directory = environment(name)
-    python = directory / "bin" / "python"
-    try:
-        record = json.loads((directory / RECORD).read_text())
-    except (OSError, ValueError):
-        return None
-    if not python.exists():
-        return None
-    return Runtime("venv", (str(python),), str(record["version"]))
 
 
 def _path(name: str) -> Runtime | None:
