@@ -16,7 +16,7 @@ STAMP = ".stamp"
 
 def home() -> Path:
     """$CEILING_CACHE, or the user's cache directory for `ceiling`."""
-    return Path(os.environ.get("CEILING_CACHE") or platformdirs.user_cache_dir("ceiling"))
+    return Path(os.environ.get("CEILING_CACHE") or platformdirs.user_cache_dir("ceiling")).absolute()
 
 
 def sha256(path: Path) -> str:

@@ -24,6 +24,7 @@ class TokenizerError(Exception):
     """A tokenizer or chat template cannot be read or applied. The message is one line that names the fix."""
 
 
+_TEMPLATE_FAILS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 _SPACES = ("\u0120", "\u2581")
 
 Message = Mapping[str, str]
@@ -115,7 +116,7 @@ class Tokenizer:
                 documents=None,
                 **self._special,
             )
-        except jinja2.TemplateError as error:
+        except _TEMPLATE_FAILS as error:
             raise TokenizerError(
                 f"the chat template fails ({error}): mend it in tokenizer_config.json"
             ) from error
