@@ -47,6 +47,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         if not self.server.slots.acquire(blocking=False):
+            self.rfile.readline(LINE)
             self._write(exit=2, text="the service is busy: too many calls at once")
             return
         try:

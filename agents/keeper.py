@@ -2,8 +2,9 @@
 
     keeper.py SAYS HOLDS COMMAND...
 
-Writes the exit status to file descriptor SAYS and then waits for a byte on HOLDS, so that what the agent left
-behind can be seen before the box goes. Standard library only: it runs inside the box.
+Writes `+` to file descriptor SAYS when it is there and the exit status when the agent is over. Then it waits
+for HOLDS to close, so that what the agent left behind can be seen before the box goes. Standard library only:
+it runs inside the box.
 """
 
 import os
@@ -18,6 +19,7 @@ def main() -> None:
     # Handlers, not SIG_IGN: the agent would inherit an ignored signal.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
+    os.write(says, b"+")
     try:
         code = subprocess.run(command, start_new_session=True, check=False).returncode
     except OSError as error:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scenarios.baseline import baseline as torch_baseline
-from scenarios.provenance import provenance
 
 from agents import registry, sandbox
 from agents.broker import Broker
@@ -32,6 +29,7 @@ from scenarios.measurement import Measurement
 from scenarios.meter import Meter
 from scenarios.models import digest
 from scenarios.profiles import scenario
+from scenarios.provenance import host as host_facts
 from scenarios.trial import Observer
 
 BEAT = 30.0
@@ -212,8 +210,8 @@ def _header(spec: AgentSpec) -> dict[str, Any]:
         "devices": len(spec.devices),
         "spec": spec.to_json(),
         "scripted": registry.entry(spec.agent).scripted,
-        "host": asdict(this_host()),
-        "provenance": provenance(),
+        "host": host_facts(),
+        "provenance": {"engines": {name: engine_named(name).runtime().version for name in spec.engines}},
     }
 
 
@@ -243,6 +241,8 @@ def _reference(spec: AgentSpec, observer: Observer | None) -> Measurement | None
     """The torch baseline's measurement; None where only simulated engines run."""
     if not any(engine_named(name).real for name in spec.engines):
         return None
+    from scenarios.baseline import baseline as torch_baseline
+
     return torch_baseline(spec.model, spec.scenario, spec.profile, spec.eval_seed, observer=observer)
 
 

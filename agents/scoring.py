@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenarios.score import Unreachable, score
-
 from agents.case import Case, Record
 from agents.launcher import Script, read_script
 from agents.serving import Served, blank_trial
@@ -18,6 +16,7 @@ from engines.ports import LOOPBACK, answers
 from scenarios.measurement import Measurement
 from scenarios.meter import Meter
 from scenarios.scenario import FULL, Fidelity
+from scenarios.score import Unreachable, score
 from scenarios.trial import Phase, State, Trial
 
 

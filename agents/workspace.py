@@ -83,8 +83,8 @@ def visible(spec: AgentSpec, engines: Iterable[Engine], program: tuple[str, ...]
     paths = [*program_paths((str(INTERPRETER),), {}), KEEPER, SCRIPTED, *model_paths(spec.model.path)]
     for engine in engines:
         launch = engine.command(engine.default_config, spec.model, "127.0.0.1", 1)
-        paths += program_paths(launch.argv, launch.env)
-        if not engine.real:
+        paths += program_paths(launch.argv, launch.env if engine.real else {})
+        if not engine.real:  # part of the harness, of which only that floor may be seen
             paths.append(Path(__file__).parent.parent / "engines")
     if program:
         paths += program_paths(program, {})
