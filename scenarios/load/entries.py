@@ -1,0 +1,128 @@
+"""All requests of one measurement in the order of their keys: warm-up, scored, and the probe after them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from scenarios.load.plan import Send, Stage
+from scenarios.rows import FRESH, REPEAT, SCORED, WARMUP
+
+if TYPE_CHECKING:
+    from scenarios.scenario import Scenario
+    from scenarios.workload import Request, RequestSet
+
+PROBE = "probe"
+"""The stage after the run."""
+PROBES = 3
+PROBE_TOKENS = 16
+"""Answer length of a fresh probe: enough for a cadence, too short for holding back to pay."""
+REPEAT_EVENTS = 32
+"""A repeated request is read for so many events, then ended."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request as it is sent: `output` tokens are asked, `cut` events are read (0 = all)."""
+
+    key: int
+    index: int
+    role: str
+    traffic: str
+    prompt: str
+    input_tokens: int
+    output: int
+    offset: float | None
+    seed: int
+    cut: int = 0
+    repeats: int | None = None
+
+    def body(self, served_model: str, salt: str) -> bytes:
+        """The JSON body: greedy, of forced length, streamed, with usage.
+
+        `salt` (new for each measurement) keeps engines that know `cache_salt` from answering out of what an
+        earlier measurement left in their prefix cache.
+        """
+        return json.dumps(
+            {
+                "model": served_model,
+                "messages": [{"role": "user", "content": self.prompt}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "max_tokens": self.output,
+                "min_tokens": self.output,
+                "ignore_eos": True,
+                "temperature": 0,
+                "seed": self.seed,
+                "cache_salt": salt,
+            },
+            ensure_ascii=False,
+        ).encode("utf-8", "replace")
+
+
+def entries(request_set: RequestSet, probes: int = PROBES) -> list[Entry]:
+    """Warm-up, scored and probe requests."""
+    made = [_entry(request, WARMUP) for request in request_set.warmup]
+    made += [_entry(request, SCORED) for request in request_set.requests]
+    made += _probe(request_set, probes)
+    return [replace(entry, key=key) for key, entry in enumerate(made)]
+
+
+def stages(
+    scenario: Scenario, all_entries: Sequence[Entry], places: Sequence[tuple[int, int]]
+) -> list[Stage]:
+    """The stretches of load, in order; an empty one is left out. `places`: (start, length) of each body."""
+    widest = max((traffic.concurrency or 1) for traffic in scenario.traffics)
+    made = [_stage(WARMUP, True, widest, all_entries, places)]
+    made += [
+        _stage(traffic.name, traffic.kind == "closed", traffic.concurrency, all_entries, places)
+        for traffic in scenario.traffics
+    ]
+    made.append(_stage(PROBE, True, 1, all_entries, places))
+    return [stage for stage in made if stage.sends]
+
+
+def _stage(
+    name: str, closed: bool, cap: int | None, all_entries: Sequence[Entry], places: Sequence[tuple[int, int]]
+) -> Stage:
+    sends = tuple(
+        Send(entry.key, int((entry.offset or 0.0) * 1e9), *places[entry.key], entry.cut)
+        for entry in all_entries
+        if entry.traffic == name
+    )
+    return Stage(name, closed, 1 if closed and cap is None else cap, sends)
+
+
+def _entry(request: Request, role: str) -> Entry:
+    return Entry(
+        key=-1,
+        index=request.index,
+        role=role,
+        traffic={SCORED: request.traffic, WARMUP: WARMUP}.get(role, PROBE),
+        prompt=request.prompt,
+        input_tokens=request.input_tokens,
+        output=request.output_tokens,
+        offset=request.offset if role == SCORED else None,
+        seed=request.seed,
+    )
+
+
+def _probe(request_set: RequestSet, probes: int) -> Iterator[Entry]:
+    """Unseen prompts first: a server that goes on with an answer that was cut delays what comes after it."""
+    count = min(probes, len(request_set.requests))
+    chosen = random.Random(request_set.digest).sample(request_set.requests, count)
+    for request in chosen:
+        entry = _entry(request, FRESH)
+        yield replace(entry, prompt=turned(request.prompt), output=min(PROBE_TOKENS, request.output_tokens))
+    for request in chosen:
+        yield replace(_entry(request, REPEAT), cut=REPEAT_EVENTS, repeats=request.index)
+
+
+def turned(prompt: str) -> str:
+    """A prompt as long and as natural that shares no prefix with it: its second half first."""
+    middle = prompt.find(" ", len(prompt) // 2)
+    middle = middle if middle > 0 else len(prompt) // 2
+    return f"{prompt[middle:].strip()} {prompt[:middle].strip()}"

@@ -1,0 +1,221 @@
+"""The one scorer: a URL and a scenario in, a measurement out. It knows a tokenizer, not an engine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from engines.contract import Model
+from engines.host import this_host
+from scenarios import metrics, profiles, rows, tokenizer
+from scenarios.load import LoadReport, run
+from scenarios.load.plan import Target
+from scenarios.measurement import Measurement
+from scenarios.provenance import provenance
+from scenarios.remote import Remote, Unreachable, ask, chosen
+from scenarios.requests import Reduced, reduce
+from scenarios.scenario import FULL, Fidelity, Plan, Scenario, Score, Traffic
+from scenarios.trial import Observer, Phase
+from scenarios.validity import Facts, Roofline, judge
+from scenarios.validity.roofline import roofline
+from scenarios.workload import WARMUP, RequestSet, build
+
+FILE, FACTS = "measurement.json", "facts.json"
+"""Beside the rows: the measurement, and what else it takes to work it out again from them."""
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+SPEED_ONLY, SIMULATED = "speed only", "simulated"
+"""Marks: random weights, whose text means nothing; a server that says that it only plays one."""
+
+__all__ = ["Unreachable", "rescore", "score"]
+
+
+def score(
+    url: str,
+    scenario: str,
+    *,
+    profile: str,
+    seed: int,
+    model: Model,
+    fidelity: Fidelity = FULL,
+    text: str = "sotu",
+    served_model: str | None = None,
+    out: Path | None = None,
+    observer: Observer | None = None,
+    limit_seconds: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    senders: int = 1,
+) -> Measurement:
+    """Score the OpenAI-compatible server at `url`.
+
+    `out` is the directory that gets the measurement's rows, in a directory named by its id; None keeps none.
+    `limit_seconds` ends the load after so long, which makes the measurement invalid. `observer` is told when
+    warm-up and measuring begin. Raises Unreachable when nothing answers before the run, ScenarioError and
+    TextError for a request set that cannot be built.
+    """
+    plan = Plan(scenario, profile, seed, fidelity, text)
+    shape = profiles.scenario(profile, scenario)
+    remote = ask(url, headers)
+    name = chosen(remote, served_model, url)
+    request_set = build(plan, model)
+    identity = uuid.uuid4().hex
+    keep = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+    with keep as parent:
+        place = Path(parent) / identity
+        started, load_before = time.time(), os.getloadavg()
+        facts = _facts(url, shape, request_set, model, remote)
+        _write(place, FACTS, asdict(facts))
+        report = run(
+            url,
+            request_set,
+            shape,
+            served_model=name,
+            out=place,
+            tokenizer=tokenizer.load(model.path),
+            trust_usage=model.weights == "dummy",
+            headers=headers,
+            limit_seconds=limit_seconds,
+            senders=senders,
+            on_stage=lambda stage: _tell(observer, stage),
+        )
+        facts = _observed(facts, report, _identity(url, headers))
+        blank = Measurement(
+            id=identity,
+            scenario=scenario,
+            profile=profile,
+            seed=seed,
+            fidelity=fidelity,
+            invalid_reasons=(),
+            score=None,
+            interval=None,
+            metrics={},
+            requests={},
+            request_set=request_set.digest,
+            provenance=provenance(
+                plan,
+                request_set=request_set.digest,
+                server={"url": url, "model": name, **remote.identity},
+                client={"senders": senders, "stages": [asdict(stage) for stage in report.stages]},
+                load_before=load_before,
+            ),
+            started=started,
+            seconds=time.time() - started,
+            rows=None if out is None else f"{out.name}/{identity}",
+            mark=_mark(model, remote),
+        )
+        measured = _judged(blank, reduce(rows.scan(place)), facts)
+        _write(place, FACTS, asdict(facts))
+        _write(place, FILE, measured.to_json())
+    return measured
+
+
+def rescore(directory: Path) -> Measurement:
+    """Work a measurement out again from its rows, by the rules of this version.
+
+    Raises FileNotFoundError when the directory holds no rows or no measurement.
+    """
+    for name in (FILE, FACTS):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(f"{directory} holds no {name}: name the rows of one whole measurement")
+    measured = Measurement.from_json(json.loads((directory / FILE).read_text(encoding="utf-8")))
+    facts = _read_facts(json.loads((directory / FACTS).read_text(encoding="utf-8")))
+    return _judged(measured, reduce(rows.scan(directory)), facts)
+
+
+def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
+    reasons = judge(reduced, facts)
+    figures = metrics.metrics(reduced, facts.scenario)
+    measured = replace(
+        blank,
+        invalid_reasons=reasons,
+        score=None,
+        interval=None,
+        metrics={name: value for name, value in figures.items() if math.isfinite(value)},
+        requests=metrics.counts(reduced, sum(facts.asked.values())),
+    )
+    if reasons:
+        return measured
+    return replace(
+        measured,
+        score=metrics.score(reduced, facts.scenario),
+        interval=metrics.interval(reduced, facts.scenario, blank.seed),
+    )
+
+
+def _tell(observer: Observer | None, stage: str) -> None:
+    if observer is None:
+        return
+    phase = Phase.WARMING if stage == WARMUP else Phase.MEASURING
+    observer({"event": "phase", "phase": phase.value, "traffic": stage})
+
+
+def _simulated(remote: Remote) -> bool:
+    return remote.identity.get("owners") == [SIMULATED]
+
+
+def _mark(model: Model, remote: Remote) -> str | None:
+    if _simulated(remote):
+        return SIMULATED
+    return SPEED_ONLY if model.weights == "dummy" else None
+
+
+def _identity(url: str, headers: Mapping[str, str] | None) -> Mapping[str, Any] | None:
+    try:
+        return ask(url, headers).identity
+    except Unreachable:
+        return None
+
+
+def _facts(url: str, scenario: Scenario, request_set: RequestSet, model: Model, remote: Remote) -> Facts:
+    words = tokenizer.load(model.path)
+    one, other = (words.encode(words.chat([{"role": "user", "content": content}])) for content in ("a", "b"))
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    bounded = Target.parse(url).host in LOCAL and not _simulated(remote)
+    return Facts(
+        scenario=scenario,
+        asked=dict(Counter(request.traffic for request in request_set.requests)),
+        weights=model.weights,
+        template_tokens=shared,
+        before=remote.identity,
+        roofline=roofline(model, this_host()) if bounded else None,
+    )
+
+
+def _observed(facts: Facts, report: LoadReport, after: Mapping[str, Any] | None) -> Facts:
+    scored = [stage for stage in report.stages if stage.name in facts.asked]
+    return replace(
+        facts,
+        loop_lag=max((stage.lag["p99"] for stage in scored), default=0.0),
+        busy=max((stage.cpu / stage.wall / report.senders for stage in scored), default=0.0),
+        after=after,
+    )
+
+
+def _write(place: Path, name: str, data: Mapping[str, Any]) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / f"{name}.partial"
+    partial.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+    partial.rename(place / name)
+
+
+def _read_facts(data: Mapping[str, Any]) -> Facts:
+    scenario = dict(data["scenario"])
+    scenario["score"] = Score(scenario["score"])
+    scenario["traffics"] = tuple(
+        Traffic(**{**traffic, "trace": tuple(traffic["trace"])}) for traffic in scenario["traffics"]
+    )
+    bound = data["roofline"]
+    return Facts(
+        **{**data, "scenario": Scenario(**scenario), "roofline": Roofline(**bound) if bound else None}
+    )

@@ -1,0 +1,154 @@
+"""Checks on what was answered: how many, how long, counted by whom, and from what."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from scenarios.measurement import Reason
+from scenarios.requests import RECOUNT_SHARE, RECOUNT_SLACK
+from scenarios.rows import FRESH, SCORED, WARMUP
+from scenarios.validity.facts import LIMIT, Case
+from scenarios.workload import PREFIX
+
+MISMATCHED = 0.05
+"""Share of requests whose recount may lie far from usage: a tokenizer's odd texts."""
+TOTAL_MISMATCH = 0.05
+"""By how much the recount of all text may differ from all usage."""
+CANNED_FROM = 64
+"""Answers of so many tokens to different prompts do not come out equal by themselves."""
+REPETITIVE = 0.5
+SPECULATED = 1.5
+
+
+def failures(case: Case) -> Reason | None:
+    """More than 1 % of the requests failed; one that was never sent has failed."""
+    scored = case.scored
+    failed = case.asked - int(scored["ok"].sum())
+    if failed <= LIMIT * case.asked:
+        return None
+    kinds = {str(code): int(count) for code, count in scored["error"].value_counts().items()}
+    missing = case.asked - len(scored)
+    if missing:
+        kinds["missing"] = missing
+    text = ", ".join(f"{count} {code}" for code, count in kinds.items())
+    details = scored.loc[~scored["ok"], "error_detail"].dropna()
+    evidence = {"failed": failed, "asked": case.asked, "by_error": kinds, "example": _first(details)}
+    return Reason("failures", f"{failed} of {case.asked} requests failed: {text}", evidence)
+
+
+def short_output(case: Case) -> Reason | None:
+    """Answers shorter than asked for."""
+    scored = case.scored
+    short = scored[scored["short"]]
+    return _length("short-output", short, case)
+
+
+def long_output(case: Case) -> Reason | None:
+    """Answers longer than asked for."""
+    scored = case.scored
+    asked, usage = scored["asked_output"].astype(float), scored["usage_completion"].astype(float)
+    recount = scored["recount"].astype(float)
+    longer = recount > asked * (1 + RECOUNT_SHARE) + RECOUNT_SLACK
+    if case.facts.weights == "dummy":
+        longer &= False
+    claimed = (usage > asked) & scored["agrees"]
+    return _length("long-output", scored[scored["ok"] & (longer | claimed)], case)
+
+
+def token_mismatch(case: Case) -> Reason | None:
+    """The server's count of tokens is not the tokenizer's."""
+    known = case.scored[case.scored["ok"] & case.scored["usage_completion"].notna()]
+    known = known[known["recount"].notna()]
+    if case.facts.weights == "dummy" or known.empty:
+        return None
+    apart = float((~known["agrees"]).mean())
+    recount, usage = float(known["recount"].sum()), float(known["usage_completion"].sum())
+    total = abs(recount - usage) / max(recount, 1.0)
+    slack = RECOUNT_SLACK * len(known) / max(recount, 1.0)
+    if apart <= MISMATCHED and total <= TOTAL_MISMATCH + slack:
+        return None
+    detail = f"the server counts {usage:.0f} output tokens, its text holds {recount:.0f}"
+    evidence = {"usage": usage, "recount": recount, "requests_apart": apart}
+    return Reason("token-mismatch", detail, evidence)
+
+
+def duplicate_prompts(case: Case) -> Reason | None:
+    """A prompt was sent twice before the probe: the second may have come from a cache."""
+    frame = case.reduced.frame
+    sent = frame[frame["role"].isin([SCORED, WARMUP, FRESH])]
+    twice = int(sent["prompt_sha256"].duplicated().sum())
+    if not twice:
+        return None
+    return Reason("duplicate-prompts", f"{twice} prompts were sent more than once", {"duplicates": twice})
+
+
+def warm_cache(case: Case) -> Reason | None:
+    """Prompt tokens came from a cache although no prompt had been sent before."""
+    cached = case.scored["cached_tokens"].dropna()
+    allowed = case.facts.template_tokens + PREFIX
+    over = cached[cached > allowed]
+    if len(over) <= LIMIT * case.asked:
+        return None
+    detail = (
+        f"{len(over)} of {case.asked} fresh prompts had up to {over.max():.0f} tokens in the server's cache, "
+        f"where they share {case.facts.template_tokens}"
+    )
+    return Reason(
+        "warm-cache", detail, {"requests": len(over), "most": float(over.max()), "allowed": allowed}
+    )
+
+
+def canned_text(case: Case) -> Reason | None:
+    """Different prompts got the same long answer."""
+    whole = case.whole
+    long = whole[whole["asked_output"] >= CANNED_FROM]
+    if case.facts.weights == "dummy" or len(long) < 2:
+        return None
+    same = int(long["text_sha256"].duplicated(keep=False).sum())
+    if same <= MISMATCHED * len(long):
+        return None
+    detail = f"{same} of {len(long)} answers are word for word the answer to another prompt"
+    return Reason("canned-text", detail, {"same": same, "of": len(long)})
+
+
+def looping(case: Case) -> Reason | None:
+    """Several tokens arrive at a time, varyingly many, while the text repeats itself.
+
+    Then speculation guesses repetitions that the forced length has made, and the speed says nothing about
+    text that does not loop. Repetition alone is the model's own and is a metric, not a fault.
+    """
+    whole = case.whole
+    if case.facts.weights == "dummy" or whole.empty:
+        return None
+    repeated, at_once = float(whole["repetition"].median()), float(whole["per_burst"].median())
+    varied = float(whole["burst_spread"].median())
+    if not (repeated > REPETITIVE and at_once > SPECULATED and varied > 0.2):
+        return None
+    detail = f"{at_once:.1f} tokens come at a time while {repeated:.0%} of the text repeats itself"
+    return Reason("looping", detail, {"repetition": repeated, "tokens_at_a_time": at_once, "spread": varied})
+
+
+def _length(code: str, wrong: pd.DataFrame, case: Case) -> Reason | None:
+    if len(wrong) <= LIMIT * case.asked:
+        return None
+    one = wrong.iloc[0]
+    detail = (
+        f"{len(wrong)} of {case.asked} answers have another length than asked: "
+        f"request {one['index']} asked {one['asked_output']} tokens, got {one['tokens']:.0f}"
+    )
+    evidence = {
+        "requests": len(wrong),
+        "asked": int(one["asked_output"]),
+        "recount": _number(one["recount"]),
+        "usage": _number(one["usage_completion"]),
+        "finish_reason": one["finish_reason"],
+    }
+    return Reason(code, detail, evidence)
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _first(details: pd.Series[str]) -> str | None:
+    return str(details.iloc[0]) if len(details) else None
