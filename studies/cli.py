@@ -49,9 +49,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and give its exit status."""
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, prog_name="ceiling", standalone_mode=False)
     except typer.TyperException as error:
-        return _say(error.format_message())
+        return _say(error.format_message() + _hint(error))
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted: servers are down, the ledger is kept", file=sys.stderr)
         return INTERRUPTED
@@ -63,6 +63,17 @@ def run(arguments: list[str]) -> int:
             raise
         return _say(str(error))
     return status if isinstance(status, int) else 0
+
+
+def _hint(error: typer.TyperException) -> str:
+    """Where to look: the commands there are, or the help of the command that was named."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    if context is None:
+        return ""
+    commands = getattr(context.command, "commands", {})
+    if commands:
+        return f" Choose one of {', '.join(commands)}."
+    return f" See `{context.command_path} --help`."
 
 
 def _say(message: str) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from studies.durations import short
 from studies.errors import BadInput
 from studies.estimates import Estimate, estimate, geometric
-from studies.outcome import Counted, Reference, baseline_score, count, default_score
+from studies.outcome import Counted, Pooled, Reference, count, default_score, pooled, reference
 from studies.record import Run, find_runs, open_run
 from studies.setting import Setting, setting
 
@@ -78,10 +78,19 @@ class Table:
     rows: tuple[Row, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
+    pools: Mapping[str, Pooled] = field(default_factory=dict)
+
+    def reference_of(self, run: Run) -> Reference:
+        """What counts as 1.00x for a run of this table."""
+        return reference(run, self.reference, self.pools[run.scenario])
 
     def ranked(self, focus: str | None = None) -> list[Row]:
         """Rows by aggregate or by one scenario, complete ones first."""
         return ranked(self.rows, self.scenarios, focus)
+
+    def complete(self, row: Row) -> bool:
+        """Whether a row has every scenario of the table, and so a rank by aggregate."""
+        return set(row.entries) >= set(self.scenarios)
 
     def ceiling(self, scenario: str) -> Row | None:
         """The best search in one scenario."""
@@ -135,37 +144,16 @@ def _table(key: Setting, runs: list[Run]) -> Table:
     ]
     notes += [f"{run.path}: {run.damaged} unreadable ledger line(s) skipped" for run in runs if run.damaged]
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
-    references = {letter: _pooled(letter, finished) for letter in scenarios}
-    name = "torch" if all(baseline for baseline, _ in references.values()) and scenarios else "default"
-    lacking = [letter for letter, parts in references.items() if parts[name == "default"] is None]
-    notes += [f"scenario {letter} is left out: no torch baseline and no engine default" for letter in lacking]
-    usable = tuple(letter for letter in scenarios if letter not in lacking)
-    rows = [*_methods(finished, usable, name, references), *_defaults(finished, usable, name, references)]
-    return Table(key, name, usable, tuple(ranked(rows, usable)), tuple(runs), tuple(notes))
-
-
-_Pooled = tuple[float | None, float | None]
-
-
-def _pooled(letter: str, runs: Sequence[Run]) -> _Pooled:
-    """Mean torch baseline and best engine's mean default of one scenario: for runs that measured none."""
-    here = [run for run in runs if run.scenario == letter]
-    baselines = [score for run in here if (score := baseline_score(run))]
-    defaults: dict[str, list[float]] = defaultdict(list)
-    for run in here:
-        if score := default_score(run):
-            defaults[str(run.result["default"].get("engine"))].append(score)
-    means = [sum(scores) / len(scores) for scores in defaults.values()]
-    return (sum(baselines) / len(baselines) if baselines else None), max(means, default=None)
-
-
-def reference_of(run: Run, name: str, pooled: _Pooled) -> Reference:
-    """A run's own reference, or the pooled one where it measured none."""
-    default = default_score(run) or pooled[1]
-    score = (baseline_score(run) or pooled[0]) if name == "torch" else default
-    if score is None:
-        raise BadInput(f"{run.path} has nothing to be compared with: run `ceiling baseline` first")
-    return Reference(name, score, default)
+    pools = {letter: pooled(run for run in finished if run.scenario == letter) for letter in scenarios}
+    name = "torch" if pools and all(pool.baseline for pool in pools.values()) else "default"
+    usable = tuple(letter for letter in scenarios if pools[letter].baseline or pools[letter].default)
+    for letter in sorted(set(scenarios) - set(usable)):
+        notes.append(f"scenario {letter} is left out: no torch baseline and no engine default")
+    usable_runs = [run for run in finished if run.scenario in usable]
+    bare = Table(key, name, usable, (), tuple(runs), tuple(notes), pools)
+    return replace(
+        bare, rows=tuple(ranked([*_methods(bare, usable_runs), *_defaults(bare, usable_runs)], usable))
+    )
 
 
 def label(run: Run, budgets: bool) -> str:
@@ -176,28 +164,26 @@ def label(run: Run, budgets: bool) -> str:
     return f"{name} {short(budget)}" if budgets and budget else name
 
 
-def _methods(
-    runs: Sequence[Run], letters: Sequence[str], name: str, references: Mapping[str, _Pooled]
-) -> list[Row]:
+def _methods(table: Table, runs: Sequence[Run]) -> list[Row]:
     budgets = len({run.header.get("budget") for run in runs}) > 1
     cells: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.scenario in letters:
-            cells[label(run, budgets), run.header["kind"]][run.scenario].append(run)
-    rows = []
-    for (method, kind), by_letter in cells.items():
-        entries = {
-            letter: _entry(letter, by_letter[letter], name, references[letter])
-            for letter in letters
-            if letter in by_letter
-        }
-        aggregate = geometric([entry.speedup for entry in entries.values()])
-        rows.append(Row(method, kind, entries, aggregate))
-    return rows
+        cells[label(run, budgets), run.header["kind"]][run.scenario].append(run)
+    return [
+        _row(
+            table, method, kind, {letter: _entry(table, letter, members) for letter, members in found.items()}
+        )
+        for (method, kind), found in cells.items()
+    ]
 
 
-def _entry(letter: str, runs: Sequence[Run], name: str, pooled: _Pooled) -> Entry:
-    counted = [(run, count(run, reference_of(run, name, pooled))) for run in runs]
+def _row(table: Table, method: str, kind: str, entries: Mapping[str, Entry]) -> Row:
+    ordered = {letter: entries[letter] for letter in table.scenarios if letter in entries}
+    return Row(method, kind, ordered, geometric([entry.speedup for entry in ordered.values()]))
+
+
+def _entry(table: Table, letter: str, runs: Sequence[Run]) -> Entry:
+    counted = [(run, count(run, table.reference_of(run))) for run in runs]
     reasons = Counter(one.reason for _, one in counted if one.reason)
     outcomes: Counter[str] = Counter()
     for run in runs:
@@ -228,7 +214,9 @@ def _over_pairs(counted: Sequence[tuple[Run, Counted]], field: str) -> Estimate 
 
 
 def configs_tried(run: Run) -> int:
-    """Distinct configs that were launched during the run."""
+    """Distinct configs (an agent's: launchers) that were tried during the run."""
+    if "configs" in run.result:
+        return int(run.result["configs"])
     tried: set[Any] = set()
     for trial in run.trials:
         if trial.get("origin") != "baseline" and trial["state"] != "infeasible":
@@ -237,27 +225,21 @@ def configs_tried(run: Run) -> int:
     return len(tried)
 
 
-def _defaults(
-    runs: Sequence[Run], letters: Sequence[str], name: str, references: Mapping[str, _Pooled]
-) -> list[Row]:
+def _defaults(table: Table, runs: Sequence[Run]) -> list[Row]:
     """Rows of the untouched engines, and of the torch baseline: what everything else is held against."""
     found: dict[str, dict[str, list[tuple[Run, Counted]]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        score = default_score(run)
-        if score is None or run.scenario not in letters:
-            continue
-        reference = reference_of(run, name, references[run.scenario])
-        one = Counted(score / reference.score, 1.0, None, None)
-        found[f"{run.result['default'].get('engine')} default"][run.scenario].append((run, one))
-    rows = []
-    for method, by_letter in found.items():
-        entries = {letter: _given(letter, by_letter[letter]) for letter in letters if letter in by_letter}
-        aggregate = geometric([entry.speedup for entry in entries.values()])
-        rows.append(Row(method, "default", entries, aggregate))
-    if name == "torch" and letters:
+        if score := default_score(run):
+            one = Counted(score / table.reference_of(run).score, 1.0, None, None)
+            found[f"{run.result['default'].get('engine')} default"][run.scenario].append((run, one))
+    rows = [
+        _row(table, method, "default", {letter: _given(letter, ones) for letter, ones in cells.items()})
+        for method, cells in found.items()
+    ]
+    if table.reference == "torch" and table.scenarios:
         one_x = Estimate(1.0, None, 1)
-        base = {letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}) for letter in letters}
-        rows.append(Row("torch baseline", "baseline", base, one_x))
+        base = {letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}) for letter in table.scenarios}
+        rows.append(_row(table, "torch baseline", "baseline", base))
     return rows
 
 

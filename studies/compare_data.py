@@ -36,7 +36,10 @@ def _table(table: Table, focus: str | None) -> dict[str, Any]:
         "reference": table.reference,
         "ranked_by": focus or "aggregate",
         "scenarios": list(table.scenarios),
-        "leaderboard": [_row(number, row) for number, row in enumerate(ranked, start=1)],
+        "leaderboard": [
+            _row(number if focus or table.complete(row) else None, row)
+            for number, row in enumerate(ranked, start=1)
+        ],
         "search_ceiling": {
             letter: {"method": top.method, "speedup": _estimate(top.entries[letter].speedup)}
             for letter in table.scenarios
@@ -47,7 +50,7 @@ def _table(table: Table, focus: str | None) -> dict[str, Any]:
     }
 
 
-def _row(number: int, row: Row) -> dict[str, Any]:
+def _row(number: int | None, row: Row) -> dict[str, Any]:
     return {
         "rank": number,
         "method": row.method,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 
-from studies.compare import Entry, Row, Table
+from studies.compare import KINDS, Entry, Row, Table
 from studies.compare_data import published_beside
 from studies.durations import short
 from studies.estimates import Estimate
 from studies.published import CITATION, leaderboard
+
+WIDE = 110
+"""Columns from which on the leaderboard shows standard errors too."""
 
 
 def show(console: Console, tables: Sequence[Table], focus: str | None, published: bool) -> None:
@@ -31,38 +35,39 @@ def _show_table(console: Console, table: Table, focus: str | None, published: bo
     style = "yellow" if table.setting.simulated else "bold"
     console.print(f"[{style}]{table.setting.title}[/{style}]")
     if table.scenarios:
-        console.print(_leaderboard(table, focus, published))
+        console.print(_leaderboard(table, focus, published, published or console.width < WIDE))
         for letter in [focus] if focus else table.scenarios:
-            console.print(_scenario(table, letter))
+            _show_scenario(console, table, letter)
     for note in table.notes:
         console.print(f"[yellow]note:[/yellow] {note}", soft_wrap=True)
     console.print()
 
 
-def _leaderboard(table: Table, focus: str | None, published: bool) -> Grid:
+def _leaderboard(table: Table, focus: str | None, published: bool, narrow: bool) -> Grid:
     over = "the torch baseline" if table.reference == "torch" else "the engine default"
     by = f"scenario {focus}" if focus else "geometric mean over " + " ".join(table.scenarios)
-    grid = Grid(title=f"Leaderboard: speedup over {over}, by {by}", title_justify="left")
-    grid.add_column("#", justify="right")
-    grid.add_column("method")
-    grid.add_column("aggregate", justify="right")
-    for letter in table.scenarios:
-        grid.add_column(letter, justify="right")
+    grid = Grid(title=f"Leaderboard: speedup over {over}, by {by}", title_justify="left", box=SIMPLE_HEAD)
+    grid.add_column("#", justify="right", min_width=2)
+    grid.add_column("method", no_wrap=not narrow)
+    for name in ("aggregate", *table.scenarios):
+        grid.add_column(name, justify="right", no_wrap=True)
     if published:
-        for name in ("agg", "A", "B", "C", "D"):
-            grid.add_column(f"published\n{name}", justify="right", style="dim")
+        for name in ("all", "A", "B", "C", "D"):
+            grid.add_column(f"publ.\n{name}", justify="right", style="dim", min_width=6)
     for number, row in enumerate(table.ranked(focus), start=1):
-        ours = [aggregate_cell(row, table), *(_cell(row.entries.get(letter)) for letter in table.scenarios)]
-        grid.add_row(str(number), row.method, *ours, *(_published_cells(row) if published else ()))
+        rank = str(number) if focus or table.complete(row) else "-"
+        cells = [_cell(row.entries.get(letter), narrow) for letter in table.scenarios]
+        ours = [aggregate_cell(row, narrow), *cells]
+        grid.add_row(rank, row.method, *ours, *(_published_cells(row) if published else ()))
     if published:
         _published_rows(grid, table)
     return grid
 
 
-def aggregate_cell(row: Row, table: Table) -> str:
+def aggregate_cell(row: Row, narrow: bool = False) -> str:
     """The aggregate, with the scenarios that it rests on where they are not all four."""
     over = "" if len(row.entries) == 4 else f" ({''.join(row.entries)} only)"
-    return times(row.aggregate) + over
+    return _short(row.aggregate, narrow) + over
 
 
 def times(value: Estimate | None) -> str:
@@ -72,8 +77,12 @@ def times(value: Estimate | None) -> str:
     return f"{value.mean:.2f}x" + (f" ± {value.sem:.2f}" if value.sem is not None else "")
 
 
-def _cell(entry: Entry | None) -> str:
-    return times(entry.speedup) if entry else "-"
+def _short(value: Estimate | None, narrow: bool) -> str:
+    return f"{value.mean:.2f}x" if narrow and value else times(value)
+
+
+def _cell(entry: Entry | None, narrow: bool) -> str:
+    return _short(entry.speedup, narrow) if entry else "-"
 
 
 def _published_cells(row: Row) -> list[str]:
@@ -85,44 +94,58 @@ def _published_cells(row: Row) -> list[str]:
 
 def _published_rows(grid: Grid, table: Table) -> None:
     shown = {beside.method for row in table.rows if (beside := published_beside(row))}
-    grid.add_section()
+    grid.add_row("", "[dim]published, not measured here:[/dim]")
     for row in leaderboard():
         if row.method not in shown:
             empty = [""] * (1 + len(table.scenarios))
             figures = [f"{value:.2f}x" for value in (row.aggregate, *row.speedups.values())]
-            grid.add_row("", f"[dim]{row.method} (published)[/dim]", *empty, *figures)
+            grid.add_row("", f"[dim]{row.method}[/dim]", *empty, *figures)
 
 
-def _scenario(table: Table, letter: str) -> Grid:
-    top = table.ceiling(letter)
-    caption = f"search ceiling: {times(top.entries[letter].speedup)} by {top.method}" if top else None
-    grid = Grid(title=f"Scenario {letter}", title_justify="left", caption=caption, caption_justify="left")
-    grid.add_column("method")
-    figures = ("over\ndefault", "found", "seed\npairs", "GPU time\na run", "configs\na run")
-    for name in (f"submitted\nover {table.reference}", *figures):
+def _show_scenario(console: Console, table: Table, letter: str) -> None:
+    wide = console.width >= WIDE
+    grid = Grid(title=f"Scenario {letter}", title_justify="left", box=SIMPLE_HEAD)
+    grid.add_column("method", no_wrap=not wide)
+    for name in (f"submitted\nover {table.reference}", "over\ndefault", "found"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for name in ("seed\npairs", "GPU time\na run", "configs\na run"):
         grid.add_column(name, justify="right")
-    grid.add_column("outcomes of trials")
-    grid.add_column("counted as 1.00x")
+    if wide:
+        grid.add_column("outcomes of trials", overflow="fold")
+        grid.add_column("counted as 1.00x", overflow="fold")
     for row in table.ranked(letter):
-        grid.add_row(row.method, *_figures(row, row.entries[letter]))
-    return grid
+        entry = row.entries[letter]
+        words = [counts(entry.outcomes), counts(entry.reasons)] if wide else []
+        grid.add_row(row.method, *_figures(row, entry, not wide), *words)
+    console.print(grid)
+    if not wide:
+        _show_words(console, table, letter)
+    top = table.ceiling(letter)
+    if top:
+        console.print(f"  search ceiling: {times(top.entries[letter].speedup)} by {top.method}")
 
 
-def _figures(row: Row, entry: Entry) -> list[str]:
-    measured = row.kind not in ("default", "baseline")
+def _show_words(console: Console, table: Table, letter: str) -> None:
+    """Outcomes and reasons as lines, where the terminal has no room for their columns."""
+    for row in table.ranked(letter):
+        entry = row.entries[letter]
+        if entry.outcomes:
+            reasons = f"; counted as 1.00x: {counts(entry.reasons)}" if entry.reasons else ""
+            console.print(f"  {row.method}: {counts(entry.outcomes)}{reasons}")
+
+
+def _figures(row: Row, entry: Entry, narrow: bool) -> list[str]:
+    measured = row.kind in KINDS
     return [
-        times(entry.speedup),
-        times(entry.over_default),
-        times(entry.found) if measured else "",
+        _short(entry.speedup, narrow),
+        _short(entry.over_default, narrow),
+        _short(entry.found, narrow) if measured else "",
         str(entry.speedup.n) if row.kind != "baseline" else "",
         short(entry.gpu_seconds) if measured else "",
         f"{entry.configs:g}" if measured else "",
-        counts(entry.outcomes),
-        counts(entry.reasons),
     ]
 
 
-def counts(values: object) -> str:
+def counts(values: Mapping[str, int]) -> str:
     """Counts as `7 complete, 1 crashed`."""
-    assert isinstance(values, dict)
     return ", ".join(f"{count} {name}" for name, count in sorted(values.items(), key=lambda kv: -kv[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +40,12 @@ class LiveView:
         if not self._console.is_terminal and (line := plain_line(event)):
             elapsed = clock(time.monotonic() - self._started)
             self._console.print(f"{elapsed} {line}", markup=False, soft_wrap=True)
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Take in what a resumed run had done before, without showing it as news."""
+        for event in events:
+            self._progress.see(event)
+        self._progress.pause()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -134,7 +140,7 @@ def plain_line(event: Event) -> str | None:
         case "lost":
             return f"trial {event['trial']} was lost ({event.get('why', '')}); it will run again"
         case "note":
-            return str(event.get("text") or event.get("note") or "") or None
+            return f"note: {event.get('what', '')}: {event.get('detail', '')}".rstrip(": ")
         case "end":
             return f"the run ended: {event['reason']}"
     return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+from studies.errors import BadInput
 from studies.record import Run
 
 
@@ -36,6 +39,41 @@ class Counted:
     over_default: float | None
     found: float | None
     reason: str | None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What the runs of one scenario measured together, for those that measured none themselves.
+
+    Attributes:
+        baseline: mean torch baseline.
+        default: the best engine's mean default.
+    """
+
+    baseline: float | None
+    default: float | None
+
+
+def pooled(runs: Iterable[Run]) -> Pooled:
+    """The pooled references of runs of one scenario."""
+    baselines: list[float] = []
+    defaults: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        if base := baseline_score(run):
+            baselines.append(base)
+        if default := default_score(run):
+            defaults[str(run.result["default"].get("engine"))].append(default)
+    means = [fmean(scores) for scores in defaults.values()]
+    return Pooled(fmean(baselines) if baselines else None, max(means, default=None))
+
+
+def reference(run: Run, name: str, others: Pooled) -> Reference:
+    """A run's own reference, or the pooled one where it measured none. Raises BadInput without either."""
+    default = default_score(run) or others.default
+    score = (baseline_score(run) or others.baseline) if name == "torch" else default
+    if score is None:
+        raise BadInput(f"{run.path} has nothing to be compared with: run `ceiling baseline` first")
+    return Reference(name, score, default)
 
 
 def count(run: Run, reference: Reference) -> Counted:

@@ -123,7 +123,11 @@ class Progress:
     def _on_lost(self, event: Event) -> None:
         self.flying.pop(int(event["trial"]), None)
 
-    def _on_end(self, event: Event) -> None:
+    def _on_end(self, _: Event) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        """Nothing runs: the devices are free, and no time is burnt."""
         self._beat = None
         self.flying.clear()
 

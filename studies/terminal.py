@@ -14,7 +14,7 @@ from rich.console import Console
 
 from studies.durations import clock
 
-PIPE_WIDTH = 140
+PIPE_WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
 
 

@@ -1,1 +1,1 @@
-"""The commands of `ceiling`, a module a group. Heavy imports stand inside the functions: `--help` is instant."""
+"""The commands of `ceiling`, a module a group. Heavy imports stand inside functions: `--help` is instant."""

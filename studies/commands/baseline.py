@@ -23,7 +23,9 @@ def baseline(
     force: Annotated[bool, typer.Option("--force", help="Measure again, whatever is kept.")] = False,
     json: JsonOption = None,
 ) -> int:
-    """Score the torch baseline, which every speedup refers to; a kept measurement is reused.
+    """Score the torch baseline of this machine.
+
+    Every speedup refers to it. It is measured once a machine, model, scenario and profile, then reused.
 
     Example: ceiling baseline --scenario C --profile cpu --model smollm2-135m
     """

@@ -29,7 +29,9 @@ def compare(
         Path | None, typer.Option("--html", help="Write one self-contained page.", metavar="FILE")
     ] = None,
 ) -> int:
-    """Compare runs: speedups over torch and over the default, found and submitted, cost, outcomes.
+    """Compare methods over runs and studies.
+
+    Speedups over torch and over the default, found and submitted, cost, outcomes; a leaderboard.
 
     Example: ceiling compare runs/cpu-agents-vs-search --focus C --html comparison.html
     """

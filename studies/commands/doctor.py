@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(json: JsonOption = None) -> int:
-    """Say what this machine has and lacks: devices, engines, models, text, disk, programs.
+    """Say what this machine has, and lacks.
+
+    Devices, engines, models, text, disk, programs: each missing one with the command that mends it.
 
     Example: ceiling doctor
     """

@@ -50,7 +50,7 @@ DEV_SEED, EVAL_SEED = 21, 1337
 
 
 def opened_model(model: str, profile_name: str) -> Model:
-    """The model of `--model`, with the context that the profile asks for. Raises ModelError, ScenarioError."""
+    """The model of `--model`, with the context of the profile. Raises ModelError, ScenarioError."""
     from scenarios import models
     from scenarios.profiles import profile
     from studies.terminal import steps

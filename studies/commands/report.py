@@ -20,7 +20,7 @@ def report(
         bool, typer.Option("--published", help="Show the published figures beside ours.")
     ] = False,
 ) -> int:
-    """Write a run or a study as one self-contained page.
+    """Write a run or a study as one web page.
 
     Example: ceiling report runs/cpu-agents-vs-search --html report.html
     """

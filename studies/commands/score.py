@@ -34,7 +34,9 @@ def score(
     ] = None,
     json: JsonOption = None,
 ) -> int:
-    """Score a running server: send the scenario's load, measure, judge, and print the score.
+    """Score a running OpenAI-compatible server.
+
+    Sends the scenario's load, measures, judges the measurement, and prints its score.
 
     Example: ceiling score http://127.0.0.1:8000 --scenario C --profile cpu --model ./my-model --seed 21
     """

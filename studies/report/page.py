@@ -1,0 +1,203 @@
+"""The page: what the template needs of a comparison, and its rendering."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from scenarios.trial import State
+from studies import published as literature
+from studies.compare import KINDS, Row, Table, configs_tried
+from studies.compare_data import published_beside
+from studies.compare_table import counts, times
+from studies.durations import short
+from studies.record import Run
+from studies.report import charts
+from studies.verdict import Verdict, amount, search_against_agents, verdicts
+
+SCENARIOS = {
+    "A": "prefill: how soon the first word of a long prompt's answer comes",
+    "B": "decode: how fast the words of a long answer follow one another",
+    "C": "throughput: how many requests a second under load",
+    "D": "all of it: first word, following words and requests a second together",
+}
+STATES = tuple(state.value for state in State)
+
+
+@dataclass(frozen=True)
+class Board:
+    """One leaderboard. `focus` None is the aggregate."""
+
+    focus: str | None
+    rows: Sequence[Row]
+    top: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the comparison, with everything that is drawn of it."""
+
+    table: Table
+    over: str
+    boards: Sequence[Board]
+    verdicts: Sequence[Verdict]
+    colours: Mapping[str, str]
+    bars: Mapping[str, Markup]
+    plots: Mapping[str, charts.Plot]
+    outcomes: Sequence[tuple[Row, Markup, str]]
+    standings: Sequence[str]
+    launches: Sequence[tuple[str, str, str]]
+    focus: str | None
+
+
+def write_page(
+    path: Path, tables: Sequence[Table], *, focus: str | None = None, published: bool = False
+) -> None:
+    """Write the comparison as one self-contained HTML file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(tables, focus=focus, published=published), encoding="utf-8")
+
+
+def render(tables: Sequence[Table], *, focus: str | None = None, published: bool = False) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("studies.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"times": times, "short": short, "amount": amount, "svg": Markup}
+    sections = [_section(table, focus) for table in tables]
+    return environment.get_template("page.html.j2").render(
+        sections=sections,
+        style=Markup(Path(__file__).with_name("style.css").read_text(encoding="utf-8")),
+        scenarios=SCENARIOS,
+        states=STATES,
+        present=sorted({letter for table in tables for letter in table.scenarios}),
+        published=literature.leaderboard() if published else [],
+        citation=literature.CITATION,
+        beside=published_beside,
+        provenance=_provenance,
+        simulated=any(table.setting.simulated for table in tables),
+    )
+
+
+def _section(table: Table, focus: str | None) -> Section:
+    colours = _colours(table)
+    return Section(
+        table=table,
+        over="torch baseline" if table.reference == "torch" else "engine default",
+        boards=[_board(table, letter) for letter in (None, *table.scenarios)],
+        verdicts=verdicts(table),
+        colours=colours,
+        bars={letter: _bars(table, letter, colours) for letter in table.scenarios},
+        plots={letter: _plot(table, letter, colours) for letter in table.scenarios},
+        outcomes=_outcomes(table),
+        standings=search_against_agents(table),
+        launches=_launches(table),
+        focus=focus if focus in table.scenarios else None,
+    )
+
+
+def _board(table: Table, focus: str | None) -> Board:
+    rows = table.ranked(focus)
+    values = [value.mean for row in rows if (value := row.estimate(focus))]
+    return Board(focus, rows, max(values, default=1.0))
+
+
+def _colours(table: Table) -> dict[str, str]:
+    own = sorted((row.kind != "search", row.method) for row in table.rows if row.kind in KINDS)
+    colours = {method: f"var(--m{number % charts.PALETTE})" for number, (_, method) in enumerate(own)}
+    return {row.method: colours.get(row.method, "var(--plain)") for row in table.rows}
+
+
+def _bars(table: Table, letter: str, colours: Mapping[str, str]) -> Markup:
+    rows = [
+        charts.Bar(
+            label=row.method,
+            colour=colours[row.method],
+            value=row.entries[letter].speedup.mean,
+            error=row.entries[letter].speedup.sem,
+            found=found.mean if (found := row.entries[letter].found) else None,
+            note=" (put down to 1.00x)" if row.entries[letter].reasons else "",
+        )
+        for row in table.ranked(letter)
+    ]
+    top = table.ceiling(letter)
+    return Markup(charts.bars(rows, ceiling=top.entries[letter].speedup.mean if top else None))
+
+
+def _plot(table: Table, letter: str, colours: Mapping[str, str]) -> charts.Plot:
+    series = [
+        charts.Line(
+            label=f"{row.method}, seed {run.seeds[0]}",
+            colour=colours[row.method],
+            points=[(point.gpu_seconds, point.score / table.reference_of(run).score) for point in run.curve],
+            end=float(run.result.get("gpu_seconds") or 0.0),
+        )
+        for row in table.rows
+        if letter in row.entries
+        for run in row.entries[letter].runs
+    ]
+    shown = [run for row in table.rows if letter in row.entries for run in row.entries[letter].runs]
+    budgets = {run.header.get("budget") for run in shown}
+    limit = float(budgets.pop() or 0.0) or None if len(budgets) == 1 else None
+    return charts.lines(series, limit=limit, label=f"Best so far against GPU time, scenario {letter}")
+
+
+def _outcomes(table: Table) -> list[tuple[Row, Markup, str]]:
+    rows = []
+    for row in table.rows:
+        total: Counter[str] = Counter()
+        for entry in row.entries.values():
+            total.update(entry.outcomes)
+        if total:
+            rows.append((row, Markup(charts.stacked(total, STATES)), counts(total)))
+    return rows
+
+
+def _launches(table: Table) -> list[tuple[str, str, str]]:
+    """Per scenario the best search or agent run's launch: (scenario, method, command)."""
+    launches = []
+    for letter in table.scenarios:
+        for row in table.ranked(letter):
+            command = _command(row.entries[letter].runs)
+            if command:
+                launches.append((letter, row.method, command))
+                break
+    return launches
+
+
+def _command(runs: Sequence[Run]) -> str | None:
+    def score(run: Run) -> float:
+        return float((run.result.get("submitted") or {}).get("score") or 0.0)
+
+    for run in sorted(runs, key=score, reverse=True):
+        for part in ("submitted", "found"):
+            command = (run.result.get(part) or {}).get("command")
+            if command:
+                return str(command)
+    return None
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    provenance = run.header.get("provenance") or {}
+    engines = provenance.get("engines") or {}
+    return {
+        "path": str(run.path),
+        "method": run.method,
+        "scenario": run.scenario,
+        "seeds": f"{run.seeds[0]} / {run.seeds[1]}",
+        "engines": ", ".join(f"{name} {engines.get(name, '')}".strip() for name in run.engines),
+        "commit": str(provenance.get("commit") or provenance.get("harness_commit") or ""),
+        "gpu": short(float(run.result.get("gpu_seconds") or 0.0)),
+        "configs": configs_tried(run),
+        "ended": run.ended or "has not ended",
+    }

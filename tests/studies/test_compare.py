@@ -1,0 +1,176 @@
+"""Comparison of hand-made runs, against exact values."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from studies.compare import Table, compare, load
+from studies.compare_data import as_json, write_csv
+from studies.errors import BadInput
+from tests.studies.conftest import HOST, MODEL, MakeRun
+
+PAIRS = ((21, 1337), (248, 428), (999, 777))
+
+
+def only(*paths: Path) -> Table:
+    tables = compare(load(paths))
+    assert len(tables) == 1
+    return tables[0]
+
+
+def methods(table: Table, focus: str | None = None) -> list[str]:
+    return [row.method for row in table.ranked(focus)]
+
+
+def test_mean_and_standard_error_over_seed_pairs(make_run: MakeRun, tmp_path: Path) -> None:
+    for pair, submitted in zip(PAIRS, (2.0, 3.0, 4.0), strict=True):
+        make_run(f"s{pair[0]}", seeds=pair, submitted=submitted, baseline=1.0, scores=(1.5, 4.0))
+    entry = only(tmp_path / "runs").rows[0].entries["C"]
+    assert (entry.speedup.mean, entry.speedup.n) == (3.0, 3)
+    assert entry.speedup.sem == pytest.approx(1 / 3**0.5)
+    assert entry.over_default is not None and entry.over_default.mean == pytest.approx(2.0)
+    assert entry.found is not None and entry.found.mean == pytest.approx(4.0)
+    assert (entry.gpu_seconds, entry.configs, entry.outcomes) == (20.0, 2.0, {"complete": 6})
+
+
+def test_repeats_of_a_seed_pair_are_one_draw(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", submitted=2.0)
+    make_run("b", submitted=4.0)
+    make_run("c", seeds=(248, 428), submitted=5.0)
+    entry = only(tmp_path / "runs").rows[0].entries["C"]
+    assert (entry.speedup.mean, entry.speedup.n) == (4.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("submitted", "reason"),
+    [
+        ("unreachable: nothing answered", "unreachable: nothing answered"),
+        (0.5, "slower than the torch baseline (0.50x)"),
+        (None, "nothing was submitted"),
+    ],
+)
+def test_what_cannot_count_is_1x_with_its_reason(
+    make_run: MakeRun, tmp_path: Path, submitted: float | str | None, reason: str
+) -> None:
+    make_run("regressor", method="agent:regressor", kind="agent", scores=(2.0, 6.0), submitted=submitted)
+    row = only(tmp_path / "runs").rows[0]
+    row = next(r for r in only(tmp_path / "runs").rows if r.kind == "agent")
+    entry = row.entries["C"]
+    assert entry.speedup.mean == 1.0
+    assert entry.reasons == {reason: 1}
+    assert entry.found is not None and entry.found.mean == 6.0
+    assert entry.over_default is not None and entry.over_default.mean == pytest.approx(0.5)
+
+
+def test_aggregate_is_geometric_over_the_scenarios_present(make_run: MakeRun, tmp_path: Path) -> None:
+    for letter, submitted in zip("ABCD", (5.06, 15.23, 89.0, 6.1), strict=True):
+        make_run(letter, scenario=letter, submitted=submitted, scores=(1.0, 100.0))
+    make_run("random", method="random", scenario="C", submitted=500.0, scores=(1.0, 500.0))
+    table = only(tmp_path / "runs")
+    tpe = next(row for row in table.rows if row.method == "tpe (vllm)")
+    assert tpe.aggregate is not None and tpe.aggregate.mean == pytest.approx(14.30, abs=0.01)
+    assert methods(table)[0] == "tpe (vllm)", "a method with one scenario is not ranked above a whole one"
+    assert methods(table, "C")[0] == "random (vllm)"
+    random = next(row for row in table.rows if row.method == "random (vllm)")
+    assert not table.complete(random) and table.complete(tpe)
+
+
+def test_default_and_baseline_are_in_the_race(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", scores=(48.0, 47.0), submitted=46.0, baseline=1.0)
+    assert methods(only(tmp_path / "runs"), "C") == ["vllm default", "tpe (vllm)", "torch baseline"]
+
+
+def test_agents_take_the_default_that_others_measured(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("search", scores=(2.0, 3.0))
+    make_run("agent", method="agent:greedy", kind="agent", scores=(None, 6.0), submitted=6.0, baseline=None)
+    agent = next(row for row in only(tmp_path / "runs").rows if row.kind == "agent")
+    assert agent.entries["C"].speedup.mean == 6.0
+    over = agent.entries["C"].over_default
+    assert over is not None and over.mean == 3.0
+
+
+def test_simulated_runs_stand_apart_and_say_so(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("real")
+    make_run("sim", engines=("simulated",), baseline=None, scores=(2.0, 4.0), submitted=4.0)
+    real, simulated = compare(load([tmp_path / "runs"]))
+    assert (real.reference, simulated.reference) == ("torch", "default")
+    assert not real.setting.simulated and simulated.setting.simulated
+    assert simulated.setting.title.startswith("SIMULATION")
+    assert simulated.rows[0].entries["C"].speedup.mean == 2.0
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"profile": "gpu-short"},
+        {"model": {**MODEL, "digest": "d2"}},
+        {"model": {**MODEL, "weights": "dummy"}},
+        {"host": {**HOST, "cores": 64}},
+        {"devices": 2},
+    ],
+)
+def test_unlike_settings_are_never_in_one_table(
+    make_run: MakeRun, tmp_path: Path, header: dict[str, object]
+) -> None:
+    make_run("a")
+    make_run("b", header=header)
+    assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [1, 1]
+
+
+def test_dummy_weights_are_marked(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", header={"model": {**MODEL, "weights": "dummy"}})
+    assert only(tmp_path / "runs").setting.title.endswith("speed only")
+
+
+@pytest.mark.parametrize("end", [None, "interrupted"])
+def test_unfinished_runs_are_left_out_and_named(make_run: MakeRun, tmp_path: Path, end: str | None) -> None:
+    make_run("done", submitted=2.0)
+    path = make_run("cut", submitted=9.0, seeds=(248, 428), end=end)
+    table = only(tmp_path / "runs")
+    assert table.rows[0].entries["C"].speedup.n == 1
+    assert any(str(path) in note for note in table.notes)
+
+
+def test_budgets_tell_methods_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("short", budget=600.0, submitted=2.0)
+    make_run("long", budget=7200.0, submitted=3.0)
+    assert methods(only(tmp_path / "runs"), "C")[:2] == ["tpe (vllm) 2h", "tpe (vllm) 10m"]
+
+
+def test_nothing_to_compare_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds no run"):
+        load([tmp_path])
+
+
+def test_a_torn_line_is_skipped_and_reported(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("a")
+    with (path / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"schema":1,"event":"no')
+    table = only(path)
+    assert table.rows[0].entries["C"].speedup.mean == pytest.approx(2.9)
+    assert any("1 unreadable ledger line" in note for note in table.notes)
+
+
+def test_json_and_csv_keep_published_figures_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", submitted=2.9)
+    tables = compare(load([tmp_path / "runs"]))
+    data = json.loads(json.dumps(as_json(tables, "C", published=True)))
+    assert data["tables"][0]["leaderboard"][0]["scenarios"]["C"]["speedup"] == {
+        "mean": 2.9,
+        "sem": None,
+        "n": 1,
+    }
+    assert data["tables"][0]["search_ceiling"]["C"]["method"] == "tpe (vllm)"
+    assert data["published"]["methods"][0]["aggregate"] == 11.53
+    assert "published" not in as_json(tables, None, published=False)
+    write_csv(tmp_path / "out.csv", tables, published=True)
+    with (tmp_path / "out.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    ours = next(row for row in rows if row["method"] == "tpe (vllm)" and row["scenario"] == "C")
+    assert (ours["speedup"], ours["published_speedup"]) == ("2.9", "43.46")
+    theirs = [row for row in rows if row["table"] == "published"]
+    assert theirs and all(row["speedup"] == "" and "[published]" in row["method"] for row in theirs)
