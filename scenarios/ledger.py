@@ -129,15 +129,16 @@ class Ledger:
         return ledger
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one event; it is on disk when this returns."""
+        """Write one event; it is on disk when this returns. Returns it as a reader will see it."""
         record = {"schema": SCHEMA, "event": event, "at": round(time.time(), 3), **fields}
         line = json.dumps(record, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+        written: dict[str, Any] = json.loads(line)
         with self._mutex:
             self._write(line + b"\n")
-            self.events.append(json.loads(line))
+            self.events.append(written)
         for observer in self._observers:
-            observer(record)
-        return record
+            observer(written)
+        return written
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
         """Call `observer` with every event appended from now on."""

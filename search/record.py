@@ -20,6 +20,7 @@ class Job:
         origin: `default`, `expert`, `planner` or `final`.
         plans: the measurements, in order.
         rival: number of the trial that it is compared with as it goes, and dropped when clearly behind.
+        seconds: wall seconds after which it is stopped, whatever the budget; None: the budget alone counts.
     """
 
     engine: str
@@ -27,6 +28,7 @@ class Job:
     origin: str
     plans: tuple[Plan, ...]
     rival: int | None = None
+    seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for the `ask` event."""
@@ -36,7 +38,7 @@ class Job:
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """The inverse of `to_json`; other keys are ignored."""
         plans = tuple(Plan(**{**plan, "fidelity": Fidelity(**plan["fidelity"])}) for plan in data["plans"])
-        return cls(data["engine"], data["config"], data["origin"], plans, data["rival"])
+        return cls(data["engine"], data["config"], data["origin"], plans, data["rival"], data["seconds"])
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Record:
         match event["event"]:
             case "ask":
                 number = event["trial"]
-                self.asks[number] = Ask(number, event["attempt"], Job.from_json(event), event["left"])
+                left = float("inf") if event["left"] is None else event["left"]
+                self.asks[number] = Ask(number, event["attempt"], Job.from_json(event), left)
                 self.lost.pop(number, None)
             case "measurement":
                 fields = {key: value for key, value in event.items() if key not in _OURS}
@@ -112,4 +115,4 @@ class Record:
         return sum(1 for ask in self.asks.values() if ask.job.origin in origins)
 
 
-_OURS = frozenset({"schema", "event", "at", "trial", "attempt"})
+_OURS = frozenset({"schema", "event", "at", "trial", "attempt", "origin"})

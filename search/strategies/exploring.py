@@ -33,7 +33,8 @@ class Exploring:
             self.exhausted = True
             return None
         engine, config = proposal
-        return Job(engine, config, "planner", self._plans, rival)
+        seconds = None if left == float("inf") else round(left, 3)
+        return Job(engine, config, "planner", self._plans, rival, seconds)
 
     def over(self, record: Record) -> bool:
         """Whether no proposal may follow, whatever the budget."""

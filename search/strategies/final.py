@@ -129,7 +129,7 @@ def _default_verdict(default: Sequence[Trial], valid: int, candidates: int) -> V
 
 
 def _unopposed(default: Sequence[Trial], candidates: dict[Name, list[Trial]]) -> Verdict:
-    """Without a reading of the default there is nothing to compare with: the first candidate that is valid."""
+    """Nothing to compare with: the first candidate that is valid, else the first."""
     first = [trials[0] for trials in (*candidates.values(), default) if trials]
     chosen = next((trial for trial in first if trial.state is State.COMPLETE), first[0])
     return Verdict(chosen.number, "the best trial on the dev seed, not compared with the default")

@@ -1,0 +1,123 @@
+"""The torch baseline: scored once a machine, model, scenario, profile and seed, kept, and reused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engines.contract import EngineError, Model
+from engines.host import Host, this_host
+from engines.registry import engine as engine_named
+from engines.runtime import home
+from scenarios import profiles
+from scenarios.measurement import Measurement
+from scenarios.models import digest
+from scenarios.scenario import Plan
+from scenarios.trial import Observer, Trial, TrialSpec
+from scenarios.trial_run import run_trial
+
+ENGINE = "torch"
+FILE = "baseline.json"
+
+
+class BaselineError(Exception):
+    """The baseline could not be measured. The message is one line that names the fix."""
+
+
+def baseline(
+    model: Model,
+    scenario: str,
+    profile: str,
+    seed: int,
+    *,
+    observer: Observer | None = None,
+    force: bool = False,
+    engine: str = ENGINE,
+) -> Measurement:
+    """The naive PyTorch server's score, from what is kept for this key, else measured and kept now.
+
+    Rows and log lie beside it under `home()/baselines`. `force` measures again. Raises BaselineError when the
+    server crashes, EngineNotInstalled when it is not there. An invalid measurement is returned, but not kept.
+    """
+    key = baseline_key(model, scenario, profile, seed, engine)
+    place = home() / "baselines" / _name(key)
+    kept = None if force else _kept(place)
+    if kept is not None:
+        return kept
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as fresh:
+        trial = _measured(model, key, Path(fresh), observer)
+        measurement = trial.measurements[-1]
+        if measurement.valid:
+            told = {"key": key, "trial": trial.to_json(), "measurement": measurement.to_json()}
+            (Path(fresh) / FILE).write_text(json.dumps(told, indent=2) + "\n")
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(fresh, place)
+    return measurement
+
+
+def baseline_key(
+    model: Model, scenario: str, profile: str, seed: int, engine: str = ENGINE
+) -> dict[str, Any]:
+    """Everything that two baselines must share for one to stand for the other."""
+    return {
+        "engine": engine,
+        "version": engine_named(engine).runtime().version,
+        "host": fingerprint(this_host()),
+        "model": digest(model.path),
+        "weights": model.weights,
+        "max_length": model.max_length,
+        "scenario": scenario,
+        "profile": profile,
+        "setting": _setting(scenario, profile),
+        "text": profiles.profile(profile).text,
+        "seed": seed,
+    }
+
+
+def fingerprint(host: Host) -> dict[str, Any]:
+    """What makes two hosts alike for a measurement."""
+    return {
+        "devices": sorted(device.name for device in host.devices),
+        "cores": host.cores,
+        "driver": host.driver,
+    }
+
+
+def _setting(scenario: str, profile: str) -> str:
+    """Digest of the scenario's figures: a profile file that changes is another profile."""
+    told = json.dumps(asdict(profiles.scenario(profile, scenario)), sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _name(key: dict[str, Any]) -> str:
+    told = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{key['engine']}-{key['scenario']}-{told}"
+
+
+def _kept(place: Path) -> Measurement | None:
+    try:
+        return Measurement.from_json(json.loads((place / FILE).read_text())["measurement"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _measured(model: Model, key: dict[str, Any], run: Path, observer: Observer | None) -> Trial:
+    plan = Plan(key["scenario"], key["profile"], key["seed"], text=key["text"])
+    spec = TrialSpec(0, key["engine"], {}, "baseline", model, plan, str(run))
+    try:
+        trial = run_trial(spec, observer or _unobserved)
+    except EngineError as error:
+        raise BaselineError(str(error)) from error
+    if not trial.measurements:
+        raise BaselineError(f"the {key['engine']} baseline ended {trial.state.value}: {trial.detail}")
+    return trial
+
+
+def _unobserved(_: object) -> None:
+    return

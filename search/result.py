@@ -1,0 +1,116 @@
+"""What came of a search, as a pure function of its events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scenarios import profiles
+from scenarios.ledger import gpu_seconds, header
+from scenarios.measurement import Measurement
+from scenarios.trial import State, Trial
+from search.record import Record
+from search.strategies import strategy
+from search.strategies.exploring import EXPLORED
+from search.strategies.strategy import Setting, Strategy
+
+Events = Sequence[Mapping[str, Any]]
+
+
+def result(events: Events) -> dict[str, Any]:
+    """The `result` event's fields; `curve` is a list of [GPU-seconds, best score so far]."""
+    record = Record.of(events)
+    plan = _strategy(events)
+    spent = gpu_seconds(list(map(dict, events)))
+    return {
+        "baseline": _baseline(events),
+        "default": _default(record),
+        "found": _found(plan.best(record)),
+        "submitted": _submitted(record, plan),
+        "gpu_seconds": round(spent, 3),
+        "split": _split(record, spent),
+        "trials": len(record.trials),
+        "outcomes": dict(Counter(trial.state.value for trial in record.trials.values())),
+        "curve": _curve(events, record),
+    }
+
+
+def _strategy(events: Events) -> Strategy:
+    spec = header(list(map(dict, events)))["spec"]
+    setting = Setting(
+        defaults={name: {} for name in spec["engines"]},
+        scenario=profiles.scenario(spec["profile"], spec["scenario"]),
+        profile=spec["profile"],
+        text=spec["text"] or "",
+        dev_seed=spec["seed"],
+        eval_seed=spec["eval_seed"],
+    )
+    return strategy(spec["strategy"], setting)
+
+
+def _baseline(events: Events) -> dict[str, Any] | None:
+    for event in events:
+        if event["event"] == "measurement" and event.get("origin") == "baseline":
+            return {"score": event["score"], "measurement": event["id"]}
+    return None
+
+
+def _default(record: Record) -> dict[str, Any] | None:
+    best = max(record.complete("default"), key=lambda trial: trial.score or 0.0, default=None)
+    if best is None:
+        return None
+    return {"engine": best.engine, "trial": best.number, "score": best.score}
+
+
+def _found(best: Trial | None) -> dict[str, Any] | None:
+    if best is None:
+        return None
+    return {**_about(best), "score": best.score, "measurement": best.measurements[-1].id}
+
+
+def _submitted(record: Record, plan: Strategy) -> dict[str, Any] | None:
+    verdict = plan.verdict(record)
+    if verdict.trial is None:
+        return None
+    trial = record.trials[verdict.trial]
+    first: Measurement | None = trial.measurements[0] if trial.measurements else None
+    valid = trial.state is State.COMPLETE
+    reason = verdict.reason if valid else f"{trial.state.value}: {trial.detail}"
+    return {
+        **_about(trial),
+        "score": first.score if first and valid else None,
+        "interval": first.interval if first and valid else None,
+        "valid": valid,
+        "reason": reason,
+        "measurement": first.id if first else None,
+        **verdict.to_json(),
+    }
+
+
+def _about(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "engine": trial.engine,
+        "config": dict(trial.config),
+        "command": trial.command,
+    }
+
+
+def _split(record: Record, spent: float) -> dict[str, float]:
+    parts = {
+        part: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in record.trials.values())
+        for part in ("start", "measure", "stop")
+    }
+    idle = max(0.0, spent - sum(parts.values()))
+    return {part: round(seconds, 3) for part, seconds in {**parts, "idle": idle}.items()}
+
+
+def _curve(events: Events, record: Record) -> list[list[float]]:
+    curve: list[list[float]] = []
+    for event in events:
+        if event["event"] != "trial" or event["state"] != State.COMPLETE.value or event["score"] is None:
+            continue
+        if event["origin"] in EXPLORED and (not curve or event["score"] > curve[-1][1]):
+            curve.append([event.get("spent", 0.0), event["score"]])
+    return curve

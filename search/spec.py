@@ -1,0 +1,192 @@
+"""What a search is asked to do, and whether that can be done here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engines.contract import Config, Engine, Model, Value
+from engines.host import Host
+from engines.registry import engine as engine_named
+from engines.space import Space, SpaceError
+from scenarios import profiles
+from scenarios.models import digest
+from search import planners, strategies
+from search.joint import joint
+from search.starts import shortest_start
+from search.strategies.strategy import Setting
+
+
+class SearchError(Exception):
+    """A search cannot be begun. The message is one line that names the fix."""
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """A search, json-able by `to_json`.
+
+    Attributes:
+        engines: in order; the first one's default is trial 0.
+        budget: GPU-seconds; None: until the space or `trials` is exhausted.
+        devices: how many are held; trials of one device each run side by side.
+        seed, eval_seed: of the requests searched on, and of those held out for the end.
+        planner_seed: None: the same as `seed`.
+        fixed: flags that no planner varies, as `flag` (every engine that has it) or `engine/flag`.
+        text: source of the prompts; None: the profile's.
+        trials: cap on the trials before the final ones.
+        baseline: whether the torch baseline is scored first (or taken from what is kept).
+    """
+
+    engines: tuple[str, ...]
+    scenario: str
+    profile: str
+    model: Model
+    planner: str = "tpe"
+    strategy: str = "ceiling"
+    budget: float | None = None
+    devices: int = 1
+    seed: int = 21
+    eval_seed: int = 1337
+    planner_seed: int | None = None
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    text: str | None = None
+    trials: int | None = None
+    baseline: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict: what must agree for one search to be the continuation of another."""
+        data = asdict(self)
+        data["engines"] = list(self.engines)
+        data["fixed"] = dict(self.fixed)
+        data["model"] = {
+            "path": str(self.model.path),
+            "name": self.model.name,
+            "max_length": self.model.max_length,
+            "weights": self.model.weights,
+            "digest": digest(self.model.path),
+        }
+        return data
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A spec that can be run here: its engines, their spaces as one, and what a strategy is told."""
+
+    spec: SearchSpec
+    engines: Mapping[str, Engine]
+    spaces: Mapping[str, Space]
+    space: Space
+    setting: Setting
+
+    @property
+    def real(self) -> bool:
+        """Whether its servers hold real devices."""
+        return any(engine.real for engine in self.engines.values())
+
+
+def prepare(spec: SearchSpec, host: Host) -> Prepared:
+    """Check a spec against a host. Raises SearchError, or the one-line error of the part that objects."""
+    if not spec.engines:
+        raise SearchError("no engine given: --engine vllm")
+    setting = _setting(spec)
+    strategies.strategy(spec.strategy, setting)
+    if spec.planner not in planners.names():
+        raise SearchError(f"unknown planner {spec.planner!r}: one of {', '.join(planners.names())}")
+    engines = {name: engine_named(name) for name in spec.engines}
+    _check_devices(spec, engines, host)
+    for engine in engines.values():
+        engine.runtime()
+    seen = replace(host, devices=host.devices[: spec.devices])
+    spaces = _fixed({name: engine.space(seen) for name, engine in engines.items()}, spec.fixed)
+    _check_budget(spec, engines)
+    defaults = {name: _default(engine, spaces[name]) for name, engine in engines.items()}
+    return Prepared(spec, engines, spaces, joint(spaces), replace(setting, defaults=defaults))
+
+
+def _setting(spec: SearchSpec) -> Setting:
+    profile = profiles.profile(spec.profile)
+    return Setting(
+        defaults={name: {} for name in spec.engines},
+        scenario=profiles.scenario(profile, spec.scenario),
+        profile=spec.profile,
+        text=spec.text or profile.text,
+        dev_seed=spec.seed,
+        eval_seed=spec.eval_seed,
+        wall=None if spec.budget is None else spec.budget / spec.devices,
+        devices=spec.devices,
+        trials=spec.trials,
+    )
+
+
+def _check_devices(spec: SearchSpec, engines: Mapping[str, Engine], host: Host) -> None:
+    if spec.devices < 1:
+        raise SearchError(f"--devices {spec.devices}: name at least 1")
+    here = len(host.devices)
+    if spec.devices > here and any(engine.real for engine in engines.values()):
+        kind = "GPU" if host.kind == "cuda" else "CPU, which counts as one device"
+        raise SearchError(
+            f"--devices {spec.devices}, but there is {here} here ({kind}): lower it, or join a cluster "
+            "with --address"
+        )
+
+
+def _check_budget(spec: SearchSpec, engines: Mapping[str, Engine]) -> None:
+    if spec.trials is not None and spec.trials < 1:
+        raise SearchError(f"--trials {spec.trials}: name at least 1")
+    if spec.budget is None:
+        if spec.trials is None:
+            raise SearchError("a search needs an end: give --budget 30m, or --trials N")
+        return
+    wall = spec.budget / spec.devices
+    for name, engine in engines.items():
+        start = shortest_start(engine)
+        if wall <= start:
+            raise SearchError(
+                f"the budget leaves {wall:.0f} s a device, and one start of {name} takes {start:.0f} s: "
+                "raise --budget"
+            )
+
+
+def _fixed(spaces: Mapping[str, Space], fixed: Mapping[str, Value]) -> dict[str, Space]:
+    made = dict(spaces)
+    for flag, value in fixed.items():
+        engine, slash, name = flag.rpartition("/")
+        targets = [engine] if slash else [each for each, space in spaces.items() if name in space.names]
+        if not targets or any(target not in spaces for target in targets):
+            known = sorted({each for space in spaces.values() for each in space.names})
+            raise SearchError(
+                f"no flag {flag!r} in the space of {', '.join(spaces)}: one of {', '.join(known)}"
+            )
+        for target in targets:
+            made[target] = made[target].fixed({name: _typed(made[target], name, value)})
+    return made
+
+
+def _typed(space: Space, name: str, value: Value) -> Value:
+    """The choice that a value typed at a shell stands for."""
+    written = {str(choice).lower(): choice for choice in space[name].choices}
+    return value if value in space[name].choices else written.get(str(value).lower(), value)
+
+
+def _default(engine: Engine, space: Space) -> Config:
+    try:
+        return space.canonical(engine.default_config)
+    except SpaceError:
+        return engine.default_config
+
+
+def same_search(header: Mapping[str, Any], spec: SearchSpec) -> str | None:
+    """Why a run's header belongs to another search, None where it is the same."""
+    mine = spec.to_json()
+    for name, value in header.get("spec", {}).items():
+        if name in mine and mine[name] != value:
+            return f"its {name.replace('_', ' ')} is {_short(value)}, not {_short(mine[name])}"
+    return None
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "digest" in value:
+        return f"{Path(value['path']).name} ({value['digest']})"
+    return str(value)
