@@ -36,8 +36,14 @@ class Parameter:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.default not in self.choices:
+        if not self.holds(self.default):
             raise SpaceError(f"{self.name}: default {self.default!r} is not among its choices")
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is among the choices; True is no 1 and False no 0, for they render differently."""
+        return any(
+            value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+        )
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,7 @@ class Space:
         Raises SpaceError for a name or a value that the space does not hold.
         """
         values = {**values, **self.pinned}
-        for name, value in values.items():
-            if value not in self[name].choices:
-                raise SpaceError(
-                    f"{name}={value!r} is not in the space: one of {', '.join(map(str, self[name].choices))}"
-                )
+        self._check(values)
         return {
             parameter.name: values[parameter.name]
             for parameter in self.parameters
@@ -118,9 +120,11 @@ class Space:
 
     def fixed(self, values: Config) -> Space:
         """The space with some parameters pinned to one value, which then no planner varies."""
-        for name, value in values.items():
-            if value not in self[name].choices:
-                raise SpaceError(
-                    f"{name}={value!r} is not in the space: one of {', '.join(map(str, self[name].choices))}"
-                )
+        self._check(values)
         return replace(self, pinned={**self.pinned, **values})
+
+    def _check(self, values: Config) -> None:
+        for name, value in values.items():
+            if not self[name].holds(value):
+                choices = ", ".join(map(str, self[name].choices))
+                raise SpaceError(f"{name}={value} is not in the space: one of {choices}")

@@ -242,13 +242,18 @@ class _Fitting:
         return f"only one choice is left on {self._host.kind}"
 
 
-@cache
 def load(path: Path) -> SpaceFile:
     """Reads one file. Raises SpaceFileError, one line that names the file and the field."""
     try:
-        content = yaml.safe_load(path.read_text())
+        return _parsed(path, path.read_text())
     except OSError as error:
         raise SpaceFileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@cache
+def _parsed(path: Path, text: str) -> SpaceFile:
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SpaceFileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
@@ -281,6 +286,8 @@ def _first(error: ValidationError, content: object) -> str:
         elif not str(part).startswith(("list[", "dict[", "function-", "tuple[")):
             place.append(str(part))
     message = details["msg"].removeprefix("Value error, ")
+    if place[-1:] == ["bool"]:
+        place, message = place[:-1], "must be true, false, a number or a word"
     return f"{'.'.join(place)}: {message}" if place else message
 
 
