@@ -83,12 +83,12 @@ class Ceiling:
         return sorted(record.complete(*EXPLORED), key=lambda trial: -(self.value(record, trial) or 0.0))
 
     def _reserve(self, record: Record) -> float:
-        """Wall seconds kept for the final trials, as if there were candidates enough."""
+        """Wall seconds kept for the final trials, as if the next trial became one more candidate."""
         default, better = self._contest(record)
         wall = self._setting.wall
         if wall is None or default is None:
             return 0.0
-        padded = [*better, *[default] * MOST_CANDIDATES][:MOST_CANDIDATES]
+        padded = [*better, default][:MOST_CANDIDATES]
         for finals in Finals.choices(default, padded, self._blocks):
             cost = self._cost(record, finals)
             if cost <= (RESERVE if finals.rich else LAST_RESERVE) * wall:
