@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from studies import running
 from studies.cell import Cell
+from studies.commands.options import opened_model, text_source
 from studies.record import Run
-from studies.running import follow
+from studies.setting import is_real
 
 
 def run_cell(cell: Cell, path: Path, resume: bool) -> Run:
@@ -15,8 +17,7 @@ def run_cell(cell: Cell, path: Path, resume: bool) -> Run:
 
 
 def _search(cell: Cell, path: Path, resume: bool) -> Run:
-    from search.search import SearchSpec, search
-    from studies.commands.options import opened_model, text_source
+    from search.search import SearchSpec
 
     spec = SearchSpec(
         engines=cell.engines,
@@ -29,14 +30,14 @@ def _search(cell: Cell, path: Path, resume: bool) -> Run:
         devices=cell.devices,
         seed=cell.seeds[0],
         eval_seed=cell.seeds[1],
-        text=text_source(cell.text, cell.profile),
+        text=cell.text,
+        baseline=any(is_real(name) for name in cell.engines),
     )
-    return follow(path, lambda observer: search(spec, path, resume=resume, observer=observer), resume=resume)
+    return running.run_search(spec, path, resume=resume)
 
 
 def _agent(cell: Cell, path: Path, resume: bool) -> Run:
-    from agents import AgentSpec, run_agent
-    from studies.commands.options import opened_model, text_source
+    from agents import AgentSpec
 
     spec = AgentSpec(
         agent=cell.method,
@@ -50,6 +51,4 @@ def _agent(cell: Cell, path: Path, resume: bool) -> Run:
         eval_seed=cell.seeds[1],
         text=text_source(cell.text, cell.profile),
     )
-    return follow(
-        path, lambda observer: run_agent(spec, path, resume=resume, observer=observer), resume=resume
-    )
+    return running.run_agent(spec, path, resume=resume)

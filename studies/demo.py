@@ -13,10 +13,10 @@ from engines.registry import engine
 from scenarios import models
 from scenarios.baseline import baseline
 from scenarios.profiles import profile
-from search.search import SearchSpec, search
+from search.search import SearchSpec
 from studies.live import LiveView
 from studies.record import Run
-from studies.running import follow
+from studies.running import run_search
 
 Say = Callable[[str], None]
 
@@ -55,7 +55,7 @@ def run(demo: Demo, path: Path, say: Say) -> Run:
         seed=demo.seed,
         eval_seed=demo.eval_seed,
     )
-    return follow(path, lambda observer: search(spec, path, observer=observer), resume=False)
+    return run_search(spec, path)
 
 
 def _ensure(name: str, cpu: bool, say: Say) -> None:
@@ -75,8 +75,8 @@ def _model(demo: Demo, say: Say) -> Model:
 
 def _baseline(demo: Demo, model: Model, say: Say) -> None:
     say("3/4 baseline: the naive PyTorch server, measured once a machine and kept")
-    with LiveView() as view:
-        measured = baseline(model, demo.scenario, demo.profile, demo.eval_seed, observer=view)
+    with LiveView("torch baseline") as view:
+        measured = baseline(model, demo.scenario, demo.profile, demo.seed, observer=view)
     if measured.score is not None:
         say(f"3/4 baseline: score {measured.score:.4g}")
     else:

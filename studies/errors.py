@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 
-_EXPECTED = {
+EXPECTED = {
     "engines.contract": ("EngineError",),
     "engines.space": ("SpaceError",),
     "scenarios.scenario": ("ScenarioError",),
     "scenarios.models": ("ModelError",),
     "scenarios.texts": ("TextError",),
     "scenarios.ledger": ("LedgerError",),
-    "scenarios.score": ("Unreachable",),
-    "search.search": ("SearchError",),
+    "scenarios.tokenizer": ("TokenizerError",),
+    "scenarios.remote": ("Unreachable",),
+    "scenarios.baseline": ("BaselineError",),
+    "search.spec": ("SearchError",),
     "search.planners": ("UnknownPlanner",),
-    "agents": ("AgentError",),
+    "search.strategies": ("UnknownStrategy",),
+    "agents.spec": ("AgentError",),
     "studies.errors": ("BadInput",),
     "studies.durations": ("DurationError",),
 }
@@ -29,7 +32,7 @@ def is_expected(error: BaseException) -> bool:
     """Whether `error` is an expected one. Only modules already loaded can have raised it."""
     loaded = (
         getattr(importlib.import_module(module), name)
-        for module, names in _EXPECTED.items()
+        for module, names in EXPECTED.items()
         if module in sys.modules
         for name in names
     )

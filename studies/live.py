@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -17,35 +17,34 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.durations import clock, short
-from studies.progress import InFlight, Progress, config_words, failure_class
+from studies.progress import InFlight, Progress, config_words, failure_class, phase_words
 from studies.terminal import err
 
 Event = Mapping[str, Any]
 
 
 class LiveView:
-    """An observer of ledger events, shown while the context is open."""
+    """An observer of ledger events, shown while the context is open.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Events from before it was made are a resumed run's past: taken in, and not shown as news.
+    """
+
+    def __init__(self, title: str = "", console: Console | None = None) -> None:
         self._console = console or err()
-        self._progress = Progress()
+        self._progress = Progress(title)
+        self._made = time.time()
         self._mutex = threading.Lock()
         self._stack = ExitStack()
         self._started = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Take in one event; safe from any thread."""
+        live = event.get("at", self._made) >= self._made
         with self._mutex:
-            self._progress.see(event)
-        if not self._console.is_terminal and (line := plain_line(event)):
+            self._progress.see(event, live=live)
+        if live and not self._console.is_terminal and (line := plain_line(event)):
             elapsed = clock(time.monotonic() - self._started)
             self._console.print(f"{elapsed} {line}", markup=False, soft_wrap=True)
-
-    def replay(self, events: Iterable[Event]) -> None:
-        """Take in what a resumed run had done before, without showing it as news."""
-        for event in events:
-            self._progress.see(event)
-        self._progress.pause()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -70,11 +69,13 @@ def panel(progress: Progress, elapsed: float) -> Panel:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(style="dim", no_wrap=True, width=9)
     grid.add_column(ratio=1, overflow="fold")
-    grid.add_row("budget", _budget(progress))
+    if progress.begun:
+        grid.add_row("budget", _budget(progress))
     for flight in progress.flying.values() or [None]:
         grid.add_row("in flight", _flight(flight))
-    grid.add_row("best", _best(progress))
-    grid.add_row("trials", _counts(progress))
+    if progress.begun:
+        grid.add_row("best", _best(progress))
+        grid.add_row("trials", _counts(progress))
     title = progress.title or "getting ready"
     return Panel(grid, title=title, title_align="left", subtitle=clock(elapsed), subtitle_align="right")
 
@@ -97,12 +98,12 @@ def _flight(flight: InFlight | None) -> RenderableType:
         return Text("nothing right now", style="dim")
     seconds = short(time.monotonic() - flight.since)
     head = Text.assemble(
-        (f"#{flight.number} ", "bold"),
-        f"{flight.engine} ",
+        (f"#{flight.number} " if flight.origin else "", "bold"),
+        f"{flight.engine} ".lstrip(),
         (f"{flight.phase} {seconds}", "cyan"),
         f" ({flight.origin})" if flight.origin else "",
     )
-    return Group(head, Text(config_words(flight.config), style="dim"))
+    return Group(head, Text(config_words(flight.config), style="dim")) if flight.origin else head
 
 
 def _best(progress: Progress) -> RenderableType:
@@ -134,7 +135,7 @@ def plain_line(event: Event) -> str | None:
             words = config_words(event.get("config") or {})
             return f"trial {event['trial']} ({event.get('origin', '')}) {event['engine']}: {words}"
         case "phase":
-            return f"trial {event['trial']} {event['phase']}"
+            return f"trial {event['trial']} {phase_words(event)}" if "trial" in event else phase_words(event)
         case "trial":
             return _trial_line(event)
         case "lost":

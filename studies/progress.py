@@ -40,12 +40,14 @@ class Progress:
     """A run, as far as its events say.
 
     Attributes:
+        begun: whether a run's header was seen (a single scoring has none).
         budget: GPU-seconds, None without a limit.
         default: score of the engine default, None until it is measured.
         ended: trials by state; `failures`: failed ones by class.
     """
 
     title: str = ""
+    begun: bool = False
     budget: float | None = None
     devices: int = 1
     best: Best | None = None
@@ -56,11 +58,13 @@ class Progress:
     _segments: dict[int, float] = field(default_factory=dict)
     _beat: float | None = None
 
-    def see(self, event: Event) -> None:
-        """Take in one event."""
+    def see(self, event: Event, *, live: bool = True) -> None:
+        """Take in one event; one that is not live tells what a resumed run had done before."""
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(event)
+        if not live:
+            self._beat = None
 
     @property
     def spent(self) -> float:
@@ -75,6 +79,7 @@ class Progress:
 
     def _on_run(self, event: Event) -> None:
         engines = "+".join(event.get("engines", ()))
+        self.begun = True
         self.title = f"scenario {event['scenario']} · {engines} · {event['method']} · {event['profile']}"
         self.budget = event.get("budget")
         self.devices = int(event.get("devices", 1))
@@ -95,11 +100,17 @@ class Progress:
         )
 
     def _on_phase(self, event: Event) -> None:
-        flight = self.flying.get(int(event["trial"]))
-        if flight is None:
-            self._on_ask(event)
-            flight = self.flying[int(event["trial"])]
-        flight.phase, flight.since = str(event["phase"]), time.monotonic()
+        number = int(event.get("trial") or 0)
+        if number not in self.flying:
+            engine = "" if self.begun else "server"
+            self.flying[number] = InFlight(number, engine, {}, "", "", time.monotonic())
+        flight, words = self.flying[number], phase_words(event)
+        if flight.phase != words:
+            flight.phase, flight.since = words, time.monotonic()
+
+    def _on_measurement(self, event: Event) -> None:
+        if event.get("origin") == "baseline":
+            self.flying.clear()
 
     def _on_trial(self, event: Event) -> None:
         self.flying.pop(int(event["trial"]), None)
@@ -124,12 +135,16 @@ class Progress:
         self.flying.pop(int(event["trial"]), None)
 
     def _on_end(self, _: Event) -> None:
-        self.pause()
-
-    def pause(self) -> None:
         """Nothing runs: the devices are free, and no time is burnt."""
         self._beat = None
         self.flying.clear()
+
+
+def phase_words(event: Event) -> str:
+    """A phase, with the stretch of load that is being sent."""
+    traffic = event.get("traffic")
+    phase = str(event["phase"])
+    return f"{phase} {traffic}" if traffic and traffic not in ("warmup", phase) else phase
 
 
 def failure_class(event: Event) -> str:

@@ -40,6 +40,14 @@ def _planner(value: str) -> str:
     return value
 
 
+def _strategy(value: str) -> str:
+    from search.strategies import NAMES
+
+    if value not in NAMES:
+        raise ValueError(f"no strategy {value!r}: one of {', '.join(NAMES)}")
+    return value
+
+
 def _agent(value: str) -> str:
     from agents.registry import names
 
@@ -54,6 +62,7 @@ def _listed(value: object) -> object:
 
 Engines = Annotated[tuple[str, ...], pydantic.BeforeValidator(_engines)]
 Planner = Annotated[str, pydantic.AfterValidator(_planner)]
+Strategy = Annotated[str, pydantic.AfterValidator(_strategy)]
 Agent = Annotated[str, pydantic.AfterValidator(_agent)]
 Budget = Annotated[float, pydantic.BeforeValidator(lambda value: durations.parse(str(value)))]
 Seeds = tuple[int, int]
@@ -71,7 +80,7 @@ class Settings(pydantic.BaseModel):
     scenarios: tuple[Literal["A", "B", "C", "D"], ...] | None = None
     planners: tuple[Planner, ...] | None = None
     agents: tuple[Agent, ...] | None = None
-    strategy: str | None = None
+    strategy: Strategy | None = None
     budget: Annotated[tuple[Budget, ...] | None, pydantic.BeforeValidator(_listed)] = None
     devices: Annotated[int, pydantic.Field(gt=0)] | None = None
     seeds: tuple[Seeds, ...] | None = None

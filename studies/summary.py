@@ -103,7 +103,9 @@ def _ratio(run: Run, part: Part, base: Part | None) -> dict[str, Any] | None:
 
 
 def _interval(run: Run, part: Part) -> Interval | None:
-    """The part's own measurement (whole, or by id), or the last one of its trial."""
+    """The part's own interval, its measurement's, or that of its trial's last one."""
+    if part.get("interval"):
+        return float(part["interval"][0]), float(part["interval"][1])
     measurement = part.get("measurement")
     if isinstance(measurement, str):
         measurement = run.measurements.get(measurement)
@@ -117,7 +119,8 @@ def _interval(run: Run, part: Part) -> Interval | None:
 def _show_reasons(console: Console, run: Run) -> None:
     submitted = run.result.get("submitted")
     if submitted and submitted.get("reason"):
-        console.print(f"[yellow]submitted counts 1.00x: {submitted['reason']}[/yellow]", soft_wrap=True)
+        counts = "" if submitted.get("valid") else "submitted counts 1.00x: "
+        console.print(f"{counts}{submitted['reason']}", soft_wrap=True, markup=False)
     if not run.result.get("found"):
         console.print("[red]no valid measurement: there is no best server to show[/red]")
 

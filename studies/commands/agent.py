@@ -67,10 +67,10 @@ def agent(
 
     Example: ceiling agent --agent command --scenario B --budget 20m -- ./my-agent.sh
     """
-    from agents import AgentSpec, run_agent
+    from agents import AgentSpec
     from studies import summary
     from studies.durations import parse
-    from studies.running import follow, status
+    from studies.running import run_agent, status
     from studies.terminal import out, write_json
 
     spec = AgentSpec(
@@ -90,9 +90,7 @@ def agent(
         sandbox=sandbox,
     )
     path = options.new_run(run, resume, spec.scenario, engine, "agent", agent)
-    done = follow(
-        path, lambda observer: run_agent(spec, path, resume=resume, observer=observer), resume=resume
-    )
+    done = run_agent(spec, path, resume=resume)
     if str(json) != "-":
         summary.show(out(), done)
     write_json(json, summary.speedups(done))

@@ -30,14 +30,13 @@ def baseline(
     Example: ceiling baseline --scenario C --profile cpu --model smollm2-135m
     """
     from scenarios.baseline import baseline as measure
-
     from studies.live import LiveView
     from studies.measured import show
     from studies.terminal import out, write_json
 
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
-    with LiveView() as view:
+    with LiveView(f"torch baseline, scenario {letter}") as view:
         measurement = measure(opened, letter, profile, seed, observer=view, force=force)
     if str(json) != "-":
         show(out(), measurement)

@@ -9,6 +9,7 @@ import typer
 
 from studies.commands import options
 from studies.commands.options import JsonOption, ModelOption, ProfileOption, ScenarioOption, TextOption
+from studies.errors import BadInput
 
 if TYPE_CHECKING:
     from scenarios.measurement import Measurement
@@ -29,6 +30,10 @@ def score(
     ] = None,
     seed: options.SeedOption = options.DEV_SEED,
     text: TextOption = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", metavar="NAME:VALUE", help="Send this header (repeat it): a key, say."),
+    ] = None,
     rows: Annotated[
         Path | None, typer.Option("--out", help="Keep the per-request rows here.", metavar="DIR")
     ] = None,
@@ -41,7 +46,6 @@ def score(
     Example: ceiling score http://127.0.0.1:8000 --scenario C --profile cpu --model ./my-model --seed 21
     """
     from scenarios.score import score as measure
-
     from studies.live import LiveView
     from studies.measured import show
     from studies.terminal import out, steps, write_json
@@ -49,7 +53,7 @@ def score(
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
     steps()(f"scoring {url}: scenario {letter}, profile {profile}, seed {seed}")
-    with LiveView() as view:
+    with LiveView(f"scoring {url}, scenario {letter}") as view:
         measurement: Measurement = measure(
             url,
             letter,
@@ -60,8 +64,17 @@ def score(
             served_model=served_model,
             out=rows,
             observer=view,
+            headers=dict(_header(line) for line in header or ()),
         )
     if str(json) != "-":
         show(out(), measurement)
     write_json(json, measurement.to_json())
     return 0 if measurement.valid else 1
+
+
+def _header(line: str) -> tuple[str, str]:
+    """`NAME:VALUE` of --header. Raises BadInput."""
+    name, colon, value = line.partition(":")
+    if not name.strip() or not colon:
+        raise BadInput(f"--header {line}: write it as NAME:VALUE")
+    return name.strip(), value.strip()

@@ -8,7 +8,6 @@ import typer
 
 from studies.commands import options
 from studies.commands.options import (
-    BudgetOption,
     DevicesOption,
     EngineOption,
     JsonOption,
@@ -19,6 +18,7 @@ from studies.commands.options import (
     ScenarioOption,
     TextOption,
 )
+from studies.errors import BadInput
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,10 @@ def search(
     engine: EngineOption,
     scenario: ScenarioOption,
     model: ModelOption,
-    budget: BudgetOption,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="GPU time: 90s, 30m, 2h (devices x wall, start-up included)."),
+    ] = None,
     profile: ProfileOption = "cpu",
     planner: Annotated[str, typer.Option("--planner", help="random, tpe, gp or smac.")] = "tpe",
     strategy: Annotated[
@@ -39,6 +42,19 @@ def search(
     devices: DevicesOption = 1,
     seed: options.SeedOption = options.DEV_SEED,
     eval_seed: options.EvalSeedOption = options.EVAL_SEED,
+    planner_seed: Annotated[
+        int | None, typer.Option("--planner-seed", help="Seed of the proposals. Default: --seed.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="End after so many trials, whatever is left.")
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option("--fix", metavar="FLAG=VALUE", help="A flag that is not to be varied (repeat it)."),
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Score the torch baseline first.")
+    ] = True,
     text: TextOption = None,
     run: RunOption = None,
     resume: ResumeOption = False,
@@ -54,32 +70,41 @@ def search(
     Example: ceiling search --engine vllm --scenario C --profile cpu --model smollm2-135m --budget 20m
     """
     from search.search import SearchSpec
-    from search.search import search as run_search
     from studies import summary
     from studies.durations import parse
-    from studies.running import follow, status
+    from studies.running import run_search, status
+    from studies.setting import is_real
     from studies.terminal import out, write_json
 
+    engines = options.engine_names(engine)
     spec = SearchSpec(
-        engines=options.engine_names(engine),
+        engines=engines,
         scenario=options.check_scenario(scenario, profile),
         profile=profile,
         model=options.opened_model(model, profile),
         planner=planner,
         strategy=strategy,
-        budget=parse(budget),
+        budget=parse(budget) if budget else None,
         devices=devices,
         seed=seed,
         eval_seed=eval_seed,
-        text=options.text_source(text, profile),
+        planner_seed=planner_seed,
+        fixed=dict(_fixed(item) for item in fix or ()),
+        text=text,
+        trials=trials,
+        baseline=baseline and any(is_real(name) for name in engines),
     )
     path = options.new_run(run, resume, spec.scenario, engine, planner)
-    done = follow(
-        path,
-        lambda observer: run_search(spec, path, resume=resume, observer=observer, address=address),
-        resume=resume,
-    )
+    done = run_search(spec, path, resume=resume, address=address)
     if str(json) != "-":
         summary.show(out(), done)
     write_json(json, summary.speedups(done))
     return status(done)
+
+
+def _fixed(item: str) -> tuple[str, str]:
+    """`flag=value` of --fix. Raises BadInput."""
+    flag, equals, value = item.partition("=")
+    if not flag or not equals:
+        raise BadInput(f"--fix {item}: write it as FLAG=VALUE, such as --fix max-num-seqs=64")
+    return flag.lstrip("-"), value

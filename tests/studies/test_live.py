@@ -82,10 +82,10 @@ def test_baseline_and_final_trials_are_no_part_of_the_search() -> None:
 
 
 def test_a_resumed_run_goes_on_from_what_it_had_spent() -> None:
-    made = progress({"event": "ask", **TRIAL})
-    made.pause()
+    made = Progress()
+    for event in (RUN, {"event": "meter", "segment": 0, "devices": 1, "gpu_seconds": 150.0}):
+        made.see(event, live=False)
     assert made.spent == 150.0
-    assert not made.flying
     made.see({"event": "meter", "segment": 1, "devices": 1, "gpu_seconds": 10.0})
     assert 160.0 <= made.spent < 161.0
     assert made.wall_left is not None and 439.0 < made.wall_left <= 440.0
@@ -93,19 +93,31 @@ def test_a_resumed_run_goes_on_from_what_it_had_spent() -> None:
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
     console = Console(file=io.StringIO(), width=80)
-    with LiveView(console) as view:
-        for event in (
-            RUN,
-            {"event": "ask", **TRIAL},
-            {"event": "meter", "segment": 0, "devices": 1, "gpu_seconds": 0.0},
-        ):
-            view(event)
+    with LiveView(console=console) as view:
+        view({**RUN, "at": 1.0})
+        view({"event": "trial", **TRIAL, "state": "complete", "score": 2.0, "at": 2.0})
+        view({"event": "ask", **TRIAL})
+        view({"event": "phase", "trial": 1, "phase": "measuring", "traffic": "burst"})
     assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
-    assert lines == [
-        "00:00 search tpe, scenario C, budget 10m of GPU time",
+    assert console.file.getvalue().splitlines() == [
         "00:00 trial 1 (planner) vllm: max-num-seqs=128 enforce-eager no-enable-prefix-caching",
-    ]
+        "00:00 trial 1 measuring burst",
+    ], "a resumed run's past is no news"
+
+
+def test_a_single_scoring_shows_its_phase_and_no_budget() -> None:
+    made = Progress("scoring http://127.0.0.1:1")
+    made.see({"event": "phase", "phase": "measuring", "traffic": "poisson"})
+    text = drawn(made, 80)
+    assert "measuring poisson" in text and "scoring http://127.0.0.1:1" in text
+    assert "budget" not in text and "best" not in text
+
+
+def test_the_baseline_of_a_search_is_shown_and_then_gone() -> None:
+    made = progress({"event": "phase", "trial": 0, "attempt": 0, "phase": "starting"})
+    assert "starting" in drawn(made, 80)
+    made.see({"event": "measurement", "trial": None, "origin": "baseline"})
+    assert not made.flying
 
 
 @pytest.mark.parametrize(
