@@ -65,6 +65,16 @@ class Record:
         return self._ledger.events
 
     @property
+    def baseline(self) -> dict[str, Any] | None:
+        """The torch baseline's measurement, where the run has one."""
+        kept = (event for event in self.events if event["event"] == "measurement" and event["trial"] is None)
+        return next(kept, None)
+
+    def keep_baseline(self, measurement: Measurement) -> None:
+        """The run is held against this."""
+        self._ledger.append("measurement", trial=None, attempt=0, origin="baseline", **measurement.to_json())
+
+    @property
     def submitted(self) -> bool:
         """Whether final scoring is done."""
         return any(event["event"] == "trial" and event["origin"] == "final" for event in self.events)

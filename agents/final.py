@@ -22,11 +22,8 @@ UNMEASURED = 3600.0
 """Seconds for the scoring of a server when nothing on this machine says how long one takes."""
 
 
-def submit(case: Case, record: Record, places: Places, box: Box, baseline: float | None) -> None:
-    """Copy the workspace, start its launcher, score it, and put the trial `final` in the record.
-
-    `baseline` is how long the torch baseline's measurement took (s): a server that needs longer is slower.
-    """
+def submit(case: Case, record: Record, places: Places, box: Box) -> None:
+    """Copy the workspace, start its launcher, score it, and put the trial `final` in the record."""
     reap(case.run_id)
     asked = [e for e in record.events if e["event"] == "ask" and e["origin"] == "final"]
     number = asked[0]["trial"] if asked else record.number()
@@ -50,7 +47,7 @@ def submit(case: Case, record: Record, places: Places, box: Box, baseline: float
             plan=Plan(spec.scenario, spec.profile, spec.eval_seed, FULL, spec.text),
             run=str(case.run),
             devices=spec.devices,
-            seconds_left=case.ready_limit + _limit(record.events, baseline),
+            seconds_left=case.ready_limit + _limit(record),
         ),
         record.pass_on,
         run_id=case.run_id,
@@ -64,11 +61,11 @@ def _launcher(case: Case, box: Box) -> Launcher:
     return Launcher(box, env, case.ready_limit, len(case.spec.devices))
 
 
-def _limit(events: list[dict[str, Any]], baseline: float | None) -> float:
-    """Seconds that scoring may take: the baseline's own, else several times the agent's longest."""
-    if baseline is not None:
-        return 1.25 * baseline + SLACK
-    seen = [_measured(event) for event in events if event["event"] == "trial" and event.get("full")]
+def _limit(record: Record) -> float:
+    """Seconds that scoring may take: somewhat more than the baseline took, else than the agent's longest."""
+    if record.baseline is not None:
+        return 1.25 * float(record.baseline["seconds"]) + SLACK
+    seen = [_measured(event) for event in record.events if event["event"] == "trial" and event.get("full")]
     return 4.0 * max(seen) + SLACK if any(seen) else UNMEASURED
 
 

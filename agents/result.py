@@ -26,10 +26,11 @@ ATTEMPTS = frozenset(
 """Notes on what an agent tried, or left, that the sandbox dealt with."""
 
 
-def result(run: Path, events: Sequence[Event], baseline: Mapping[str, Any] | None) -> AgentResult:
-    """Fold the events of a run. `baseline` holds the torch baseline's score on the held-out seed."""
+def result(run: Path, events: Sequence[Event]) -> AgentResult:
+    """Fold the events of a run."""
     own = [event for event in _of(events, "trial") if event["origin"] == "agent"]
     spent = gpu_seconds([dict(event) for event in events])
+    baseline = _baseline(events)
     return AgentResult(
         run=run,
         baseline=baseline,
@@ -47,6 +48,13 @@ def result(run: Path, events: Sequence[Event], baseline: Mapping[str, Any] | Non
 
 def _of(events: Sequence[Event], kind: str) -> list[Event]:
     return [event for event in events if event["event"] == kind]
+
+
+def _baseline(events: Sequence[Event]) -> dict[str, Any] | None:
+    for event in _of(events, "measurement"):
+        if event.get("origin") == "baseline":
+            return {"score": event["score"], "measurement": event["id"]}
+    return None
 
 
 def _found(trials: Iterable[Event]) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 from agents import registry, sandbox
 from agents.broker import Broker
 from agents.case import Case, Record
@@ -24,8 +23,8 @@ from engines.host import Host, this_host
 from engines.orphans import RUN_ID, end
 from engines.ports import LOOPBACK, answers, held_port
 from engines.registry import engine as engine_named
+from scenarios.baseline import baseline
 from scenarios.ledger import Ledger, header
-from scenarios.measurement import Measurement
 from scenarios.meter import Meter
 from scenarios.models import digest
 from scenarios.profiles import scenario
@@ -43,47 +42,51 @@ def run_agent(
 
     `resume` goes on after a driver that was killed: the agent is started again in the same workspace with
     what is left of its budget, or, if it was over, only final scoring is done. A finished run is only read.
-    Raises AgentError, LedgerError, ScenarioError, EngineNotInstalled, UnknownEngine.
+    Raises AgentError, LedgerError, ScenarioError, EngineNotInstalled, UnknownEngine, BaselineError.
     """
     if spec.sandbox:
         sandbox.require()
-    command = registry.command(spec, again=resume)
-    reference = _reference(spec, observer)
+    registry.command(spec)
+    for name in spec.engines:
+        engine_named(name).runtime()
+    scenario(spec.profile, spec.scenario)
     with _ledger(spec, run, resume) as ledger:
         if observer:
+            for event in ledger.events:
+                observer(event)
             ledger.subscribe(observer)
         record = Record(ledger)
         if not record.finished:
             try:
-                _finish(spec, run, ledger, record, command, reference)
+                _finish(spec, run, ledger, record, observer)
             except KeyboardInterrupt:
                 ledger.append("end", reason="interrupted")
                 raise
-        return result(run, ledger.events, _baseline(reference))
+        return result(run, ledger.events)
 
 
-def _finish(
-    spec: AgentSpec,
-    run: Path,
-    ledger: Ledger,
-    record: Record,
-    command: tuple[str, ...],
-    reference: Measurement | None,
-) -> None:
-    """Whatever of the agent's phase, final scoring and result is not in the ledger yet."""
+def _finish(spec: AgentSpec, run: Path, ledger: Ledger, record: Record, observer: Observer | None) -> None:
+    """Whatever of baseline, the agent's phase, final scoring and result is not in the ledger yet."""
     run_id = header(ledger.events)["id"]
     end(lambda variables: variables.get(RUN_ID) == run_id, 0.0)
+    _measure_baseline(spec, record, observer)
     with _places(run_id) as places, held_port() as port:
         case = _case(spec, run, run_id, port)
         if not record.noted("agent-ended"):
-            _Phase(case, ledger, record, places).live(command)
+            _Phase(case, ledger, record, places).live()
         if not record.submitted:
             seen = visible(spec, case.engines.values())
-            fresh = box(spec, places.fresh, seen, run, None)
-            submit(case, record, places, fresh, reference.seconds if reference else None)
-        ledger.append("result", **result(run, ledger.events, _baseline(reference)).to_json())
+            submit(case, record, places, box(spec, places.fresh, seen, case.run, None))
+        ledger.append("result", **result(run, ledger.events).to_json())
         ledger.append("end", reason=record.noted("agent-ended")[-1]["why"])
         places.clear()
+
+
+def _measure_baseline(spec: AgentSpec, record: Record, observer: Observer | None) -> None:
+    """The torch baseline on the dev seed, as search takes it; none where only simulated engines run."""
+    real = any(engine_named(name).real for name in spec.engines)
+    if spec.baseline and real and record.baseline is None:
+        record.keep_baseline(baseline(spec.model, spec.scenario, spec.profile, spec.seed, observer=observer))
 
 
 class _Phase:
@@ -95,12 +98,13 @@ class _Phase:
         self._record = record
         self._places = places
 
-    def live(self, command: tuple[str, ...]) -> None:
+    def live(self) -> None:
         """Start the agent, answer its calls, and end it when it is done or its budget is."""
         case, spec = self._case, self._case.spec
+        again = bool(self._record.noted("agent-started"))
+        command = registry.command(spec, again=again)
         seen = visible(spec, case.engines.values(), command)
         place = box(spec, self._places.live, seen, case.run, self._places.socket)
-        again = bool(self._record.noted("agent-started"))
         make_room(self._places.live)
         workspace = Workspace(self._places.live / "workspace", place)
         workspace.write(brief(case, scenario(spec.profile, spec.scenario), place), again=again)
@@ -235,16 +239,3 @@ def _cuda(host: Host, devices: tuple[int, ...]) -> Mapping[str, str]:
     if max(devices) >= len(host.devices):
         raise AgentError(f"device {max(devices)} is not here: this machine has {len(host.devices)}")
     return device_variables(tuple(host.devices[i] for i in devices)) if host.kind == "cuda" else {}
-
-
-def _reference(spec: AgentSpec, observer: Observer | None) -> Measurement | None:
-    """The torch baseline's measurement; None where only simulated engines run."""
-    if not any(engine_named(name).real for name in spec.engines):
-        return None
-    from scenarios.baseline import baseline as torch_baseline
-
-    return torch_baseline(spec.model, spec.scenario, spec.profile, spec.eval_seed, observer=observer)
-
-
-def _baseline(reference: Measurement | None) -> dict[str, Any] | None:
-    return {"score": reference.score, "measurement": reference.id} if reference else None

@@ -34,6 +34,7 @@ class AgentSpec:
         llm: model that the agent itself thinks with, for agents that take one.
         variant: wording of the task: `iterate` asks for propose, measure, compare, roll back.
         sandbox: False runs the agent without isolation.
+        baseline: whether the torch baseline is scored first (or taken from what is kept).
     """
 
     agent: str
@@ -50,6 +51,7 @@ class AgentSpec:
     llm: str = ""
     variant: Variant = "default"
     sandbox: bool = True
+    baseline: bool = True
 
     def __post_init__(self) -> None:
         if self.budget <= 0:

@@ -15,6 +15,9 @@ from agents.scripted import hands
 MARGIN = 1.3
 """The last full score is given this much more time than was seen to be needed."""
 
+WORTH = 1.01
+"""A change is kept when the score grows by more than this factor: less is noise."""
+
 
 @dataclass
 class Best:
@@ -62,7 +65,7 @@ def try_change(change: hands.Config, offer: dict[str, Any], best: Best) -> float
     config = {**best.config, **change}
     text = hands.launcher(offer["name"], config)
     answer = hands.tried(text, quick=True) if text else None
-    if text is None or answer is None or answer["score"] <= best.score:
+    if text is None or answer is None or answer["score"] <= best.score * WORTH:
         hands.say(f"roll {change} back")
         return answer["seconds"] if answer else 0.0
     hands.say(f"keep {change}: {answer['score']:.4g}")

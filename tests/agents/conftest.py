@@ -12,6 +12,7 @@ from agents.sandbox import Sandbox, program_paths
 from agents.spec import AgentSpec
 from agents.tree import INTERPRETER, KEEPER
 from engines.contract import Model
+from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="apt-get install bubblewrap")
@@ -23,6 +24,12 @@ INSIDE = {"PATH": "/usr/bin:/bin", "HOME": "/home/agent"}
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model directory without weights."""
     return Model(make_tiny_model(tmp_path_factory.mktemp("model")), "tiny", max_length=2048)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A text source that needs no download."""
+    return write_jsonl(tmp_path_factory.mktemp("text") / "text.jsonl", documents=40)
 
 
 @pytest.fixture
