@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("end", pa.float64()),
         ("connected_late", pa.bool_()),
         ("status", pa.int16()),
+        ("date_offset", pa.float64()),
         ("ok", pa.bool_()),
         ("error", pa.string()),
         ("error_detail", pa.string()),
@@ -60,6 +61,7 @@ SCHEMA = pa.schema(
 """Times are seconds after the start of the request's traffic; `t0` is that start in Unix time.
 
 `due` is when it could be sent (later than `intended` where the cap on requests in flight held it).
+`date_offset` is by how many seconds the response's Date header is ahead of this machine's clock.
 `first_content` is the first chunk that a reader would see; `chunk_times` and `chunk_tokens` start there, and
 the tokens of blank chunks before it are counted with it. `first_blank` is the first chunk of whitespace or
 invisible characters before it, if any. `chunks` counts all chunks with text. `recount` is the tokenizer's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import httptools
 
@@ -32,6 +33,7 @@ class Answer:
             closed-early, timeout, unsent, bad-sse, bad-http, flood.
         detail: one line of evidence for it.
         cut: the client ended it on purpose, after as much as it wanted.
+        date: Unix time in the Date header, None without a readable one.
     """
 
     stream: Stream
@@ -40,6 +42,7 @@ class Answer:
     error: str | None
     detail: str
     cut: bool
+    date: float | None = None
 
 
 def read_answer(record: Record) -> Answer:
@@ -47,7 +50,9 @@ def read_answer(record: Record) -> Answer:
     message = _Message(record)
     stream = read_stream(message.body)
     error, detail = _error(record, message, stream)
-    return Answer(stream, message.headers, message.status, error, detail, record.outcome is Outcome.CUT)
+    return Answer(
+        stream, message.headers, message.status, error, detail, record.outcome is Outcome.CUT, message.date
+    )
 
 
 class _Message:
@@ -58,6 +63,7 @@ class _Message:
         self.status = 0
         self.complete = False
         self.framed = False
+        self.date: float | None = None
         self.body: list[tuple[int, bytes]] = []
         self._at = 0
         self._parser = httptools.HttpResponseParser(self)
@@ -70,7 +76,10 @@ class _Message:
                 break
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.framed |= name.lower() in (b"content-length", b"transfer-encoding")
+        name = name.lower()
+        self.framed |= name in (b"content-length", b"transfer-encoding")
+        if name == b"date":
+            self.date = _unix(value)
 
     def on_headers_complete(self) -> None:
         self.headers = self._at
@@ -82,6 +91,13 @@ class _Message:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+
+def _unix(value: bytes) -> float | None:
+    try:
+        return parsedate_to_datetime(value.decode("latin-1")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _error(record: Record, message: _Message, stream: Stream) -> tuple[str | None, str]:

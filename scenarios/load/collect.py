@@ -139,7 +139,15 @@ def _times(record: Record, answer: Answer, start: Start) -> Mapping[str, Any]:
         "sent": _seconds(record.sent, start),
         "headers": _seconds(answer.headers, start),
         "end": _seconds(record.end, start),
+        "date_offset": _date_offset(answer, start),
     }
+
+
+def _date_offset(answer: Answer, start: Start) -> float | None:
+    """Date headers know whole seconds; half of one is the best guess at the rest."""
+    if answer.date is None or answer.headers is None:
+        return None
+    return answer.date + 0.5 - (start.unix + (answer.headers - start.ns) / 1e9)
 
 
 def _seconds(at: int | None, start: Start) -> float | None:
@@ -175,7 +183,7 @@ def _content(answer: Answer, start: Start, tokenizer: Counter | None, trust_usag
     if tokens:
         tokens[0] += sum(counts[:first])
     return {
-        "recount": None if tokenizer is None else recount,
+        "recount": None if tokenizer is None or trust_usage else recount,
         "first_blank": _seconds(chunks[0][0], start) if first and chunks else None,
         "first_content": _seconds(seen[0][0], start) if seen else None,
         "chunk_times": [(at - start.ns) / 1e9 for at, _ in seen],

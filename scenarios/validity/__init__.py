@@ -22,6 +22,7 @@ CODES: dict[str, str] = {
     "canned-text": "different prompts got the same answer",
     "unreachable": "the server did not answer after the run",
     "server-changed": "the server says something else of itself after the run",
+    "clock-skew": "the server dates its answers otherwise than this machine's clock",
     "concurrency": "fewer requests were in flight than the profile says",
     "held-back": "content was kept and released together",
 }
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     client.client_lag,
     client.schedule,
     client.concurrency,
+    client.clock_skew,
     answers.duplicate_prompts,
     answers.warm_cache,
     stream.repeat_cache,

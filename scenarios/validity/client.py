@@ -9,7 +9,7 @@ import pandas as pd
 from scenarios import arrivals, bootstrap
 from scenarios.measurement import Reason
 from scenarios.scenario import Traffic
-from scenarios.validity.facts import Case, seconds
+from scenarios.validity.facts import LIMIT, Case, seconds
 
 LAG = 0.005
 LAG_SHARE = 0.05
@@ -19,6 +19,8 @@ BUSY = 0.9
 SIGMAS = 5.0
 """Honest draws lie so many standard deviations off once in two million measurements."""
 KEPT_UP = 0.9
+SKEW = 30.0
+"""Seconds that a server's clock may be off: machines that keep time at all are within one."""
 
 
 def client_lag(case: Case) -> Reason | None:
@@ -126,3 +128,16 @@ def server_changed(case: Case) -> Reason | None:
     names = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     detail = f"the server says another {', '.join(names)} after the run than before it"
     return Reason("server-changed", detail, {"before": dict(before), "after": dict(after)})
+
+
+def clock_skew(case: Case) -> Reason | None:
+    """The server dates its answers otherwise than this machine's clock: a clock is wrong, or lies.
+
+    No figure rests on the server's clock; whoever moves it means somebody's to.
+    """
+    offset = case.scored["date_offset"].dropna()
+    wrong = offset[offset.abs() > SKEW]
+    if len(wrong) <= LIMIT * case.asked:
+        return None
+    detail = f"{len(wrong)} answers are dated up to {wrong.abs().max():.0f} s off this machine's clock"
+    return Reason("clock-skew", detail, {"answers": len(wrong), "median": float(wrong.median())})

@@ -18,10 +18,12 @@ from scenarios.measurement import Reason
 from scenarios.rows import FRESH, REPEAT
 from scenarios.validity.facts import Case, seconds
 
+LEAD = 0.2
+"""Share of answers that may begin so: a stray one is a hiccup."""
 FEW = 4
 """Answers of fewer tokens have no cadence to speak of."""
-OUTLYING = 5.0
-"""A first gap so many times the usual one is no decoding step."""
+OUTLYING, JITTER = 2.0, 0.001
+"""A median first gap so many times the usual one, and a millisecond more, is no decoding step."""
 NOISE = 0.005
 """Seconds that any difference must exceed to count."""
 SOONER = 0.4
@@ -63,9 +65,9 @@ def blank_first_token(case: Case) -> Reason | None:
     whole = case.whole
     led = whole[whole["first_blank"].notna()]
     wait = led["first_content"] - led["first_blank"]
-    usual = led["gap"].fillna(0.0)
-    early = led[wait > OUTLYING * usual + NOISE]
-    if len(early) <= 0.05 * len(whole):
+    sooner = wait > led["first_blank"] - led["sent"]
+    early = led[sooner & (wait > OUTLYING * led["gap"].fillna(0.0) + JITTER)]
+    if len(early) <= LEAD * len(whole):
         return None
     typical = float(wait[early.index].median())
     detail = (
@@ -85,7 +87,7 @@ def first_token_cadence(case: Case) -> Reason | None:
     for name, frame in frames:
         gaps = frame[frame["first_gap"].notna() & frame["gap"].notna()]
         first, usual = float(gaps["first_gap"].median()), float(gaps["gap"].median())
-        if len(gaps) and first > OUTLYING * usual + NOISE and first > float(gaps["ttft"].median()):
+        if len(gaps) and first > OUTLYING * usual + JITTER and first > float(gaps["ttft"].median()):
             detail = (
                 f"{name}: the second token comes {seconds(first)} after the first, the others "
                 f"{seconds(usual)} apart: the first was not decoded from the prompt"
@@ -105,7 +107,7 @@ def _sooner(case: Case) -> Reason | None:
     gaps = case.whole["first_gap"].median(), case.whole["gap"].median()
     evidence = {"alone": alone, "scored": loaded, "first_gap": _finite(gaps[0]), "gap": _finite(gaps[1])}
     times = f"{seconds(loaded)} in the run, {seconds(alone)} for an unseen prompt on the server alone"
-    if gaps[0] > OUTLYING * gaps[1] + NOISE:
+    if gaps[0] > OUTLYING * gaps[1] + JITTER:
         return Reason("first-token-cadence", f"first tokens came too soon: {times}", evidence)
     return Reason("warm-cache", f"prompts were answered as if seen before: {times}", evidence)
 

@@ -1,0 +1,328 @@
+"""Ways in which a server, or somebody in front of it, may look faster than it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from email.utils import formatdate
+from time import time
+
+from tests.redteam.proxy import Attack, content, has_usage
+from tests.scenarios.mock_server import DONE, Body, Hangup, Refuse, delta, event, usage
+
+
+class PassThrough(Attack):
+    """The control."""
+
+
+class ShedLoad(Attack):
+    """Answers 429 to whatever comes while two requests are in flight."""
+
+    codes = frozenset({"failures"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        if self.flying > 2:
+            raise Refuse(429)
+        async for piece in super().answer(body, number):
+            yield piece
+
+
+class RefuseAll(Attack):
+    """Answers 503 to everything."""
+
+    codes = frozenset({"failures"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        raise Refuse(503)
+        yield b""
+
+
+class Truncate(Attack):
+    """Half of the answer, with the usage of all of it."""
+
+    codes = frozenset({"short-output"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        asked = body["max_tokens"]
+        async for piece in super().answer(
+            {**body, "max_tokens": asked // 2, "min_tokens": asked // 2}, number
+        ):
+            yield usage(1, asked) if has_usage(piece) else piece
+
+
+class EarlyEnd(Attack):
+    """Half of the answer, said to be its natural end."""
+
+    codes = frozenset({"short-output"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        asked = body["max_tokens"] // 2
+        async for piece in super().answer({**body, "max_tokens": asked, "min_tokens": asked}, number):
+            yield piece.replace(b'"length"', b'"stop"')
+
+
+class Empty(Attack):
+    """A stream that ends as it should and holds nothing."""
+
+    codes = frozenset({"short-output"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        yield delta("", "length")
+        yield usage(10, body["max_tokens"])
+        yield DONE
+
+
+class InflateUsage(Attack):
+    """Claims ten times the tokens."""
+
+    codes = frozenset({"token-mismatch"})
+    factor = 10.0
+
+    def change(self, event: bytes, number: int) -> list[bytes]:
+        if not has_usage(event):
+            return [event]
+        said = json.loads(event[6:])
+        said["usage"]["completion_tokens"] = int(said["usage"]["completion_tokens"] * self.factor)
+        return [b"data: " + json.dumps(said).encode() + b"\n\n"]
+
+
+class DeflateUsage(InflateUsage):
+    """Claims half of the tokens."""
+
+    factor = 0.5
+
+
+class BlankFirst(Attack):
+    """A space at once, the text when it is there."""
+
+    codes = frozenset({"blank-first-token"})
+    token = " "
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        yield delta(self.token)
+        async for piece in super().answer(body, number):
+            yield piece
+
+
+class InvisibleFirst(BlankFirst):
+    """A character without width at once."""
+
+    token = "\u200b"
+
+
+class FakeFirst(BlankFirst):
+    """A likely word at once."""
+
+    codes = frozenset({"first-token-cadence"})
+    token = "The"
+
+
+class FakeFirstUnderLoad(FakeFirst):
+    """A likely word at once, but only while others are in flight, so that a lone probe sees nothing."""
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        if self.flying > 1:
+            yield delta(self.token)
+        async for piece in Attack.answer(self, body, number):
+            yield piece
+
+
+class HoldBack(Attack):
+    """Everything at the end."""
+
+    codes = frozenset({"held-back"})
+    scenario = "B"
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        held = [piece async for piece in super().answer(body, number)]
+        for piece in held:
+            yield piece
+
+
+class HoldHalf(Attack):
+    """The first half is held until it is whole; the rest flows."""
+
+    codes = frozenset({"held-back"})
+    scenario = "B"
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        held: list[bytes] = []
+        async for piece in super().answer(body, number):
+            held.append(piece)
+            if len(held) > body["max_tokens"] // 2:
+                for kept in held:
+                    yield kept
+                held = []
+        for kept in held:
+            yield kept
+
+
+class HoldAndPace(Attack):
+    """Everything is held, then let out at an even pace, four times as fast as it was made."""
+
+    codes = frozenset({"held-back", "impossible-speed"})
+    scenario = "B"
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        start = time()
+        held = [piece async for piece in super().answer(body, number)]
+        pause = (time() - start) / len(held) / 4
+        for piece in held:
+            yield piece
+            await asyncio.sleep(pause)
+
+
+class OneChunk(Attack):
+    """The whole answer in one chunk."""
+
+    codes = frozenset({"held-back"})
+    scenario = "B"
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        held = [piece async for piece in super().answer(body, number)]
+        yield delta("".join(content(piece) for piece in held), "length")
+        for piece in held[-2:]:
+            yield piece
+
+
+class CacheByPrompt(Attack):
+    """Keeps every answer by its prompt."""
+
+    codes = frozenset({"repeat-cache"})
+
+    def key(self, body: Body) -> str:
+        return str(body["messages"])
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        self.kept: dict[str, list[bytes]] = getattr(self, "kept", {})
+        key = self.key(body)
+        if key in self.kept:
+            for piece in self.kept[key]:
+                yield piece
+            return
+        held: list[bytes] = []
+        async with aclosing(super().answer(body, number)) as pieces:
+            async for piece in pieces:
+                held.append(piece)
+                yield piece
+        self.kept[key] = held
+
+
+class Replay(CacheByPrompt):
+    """Yesterday's answers to the same seed, let out at twice the pace that they were made at."""
+
+    codes = frozenset({"impossible-speed", "repeat-cache"})
+    rounds = 2
+
+
+class DropSome(Attack):
+    """Every twentieth request gets no answer."""
+
+    codes = frozenset({"failures"})
+    scenario = "C"
+    every = 20
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        if number % self.every == 0:
+            raise Hangup
+        async for piece in super().answer(body, number):
+            yield piece
+
+
+class HangSome(DropSome):
+    """Every tenth request is never answered."""
+
+    every = 10
+    limit = 3.0
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        if number % self.every == 0:
+            await asyncio.sleep(60)
+        async for piece in Attack.answer(self, body, number):
+            yield piece
+
+
+class ErrorInStream(DropSome):
+    """Status 200, and an error where the text should be."""
+
+    every = 10
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        if number % self.every == 0:
+            yield event({"error": {"message": "out of memory", "code": 500}})
+            yield DONE
+            return
+        async for piece in Attack.answer(self, body, number):
+            yield piece
+
+
+class CloseMidStream(DropSome):
+    """Every tenth connection is closed after a few tokens."""
+
+    every = 10
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        seen = 0
+        async for piece in Attack.answer(self, body, number):
+            yield piece
+            seen += 1
+            if number % self.every == 0 and seen == 4:
+                raise Hangup
+
+
+class SkewedDate(Attack):
+    """Dates that run an hour ahead."""
+
+    codes = frozenset({"clock-skew"})
+
+    @property
+    def headers(self) -> str:  # type: ignore[override]
+        return f"Date: {formatdate(time() + 3600, usegmt=True)}\r\n"
+
+
+class NoDone(Attack):
+    """The stream ends without saying so."""
+
+    codes = frozenset({"failures"})
+
+    def change(self, event: bytes, number: int) -> list[bytes]:
+        return [] if event == DONE else [event]
+
+
+class Garbage(Attack):
+    """A third of the chunks do not parse."""
+
+    codes = frozenset({"failures"})
+
+    def change(self, event: bytes, number: int) -> list[bytes]:
+        return [event, b'data: {"choices": [NaN\n\n'] if number % 3 == 0 else [event]
+
+
+ATTACKS: tuple[type[Attack], ...] = (
+    ShedLoad,
+    RefuseAll,
+    Truncate,
+    EarlyEnd,
+    Empty,
+    InflateUsage,
+    DeflateUsage,
+    BlankFirst,
+    InvisibleFirst,
+    FakeFirst,
+    FakeFirstUnderLoad,
+    HoldBack,
+    HoldHalf,
+    HoldAndPace,
+    OneChunk,
+    CacheByPrompt,
+    Replay,
+    DropSome,
+    HangSome,
+    ErrorInStream,
+    CloseMidStream,
+    SkewedDate,
+    NoDone,
+    Garbage,
+)

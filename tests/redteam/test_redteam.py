@@ -1,0 +1,73 @@
+"""Every attack comes back invalid, with its code and without a score; the control comes back valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines.contract import Model
+from engines.registry import engine
+from engines.server import Server
+from scenarios.measurement import Measurement
+from scenarios.models import open_model
+from scenarios.score import score
+from scenarios.validity import CODES
+from tests.redteam.attacks import ATTACKS, PassThrough
+from tests.redteam.proxy import Attack, Upstream
+from tests.scenarios.plain_text import write_jsonl
+from tests.tiny_model import make_tiny_model
+
+PROFILE = str(Path(__file__).with_name("redteam.yaml"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(make_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_jsonl(tmp_path_factory.mktemp("text") / "text.jsonl", documents=40)
+
+
+@pytest.fixture(scope="module")
+def honest(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    with Server(engine("simulated"), {}, model, log=tmp_path_factory.mktemp("log") / "engine.log") as server:
+        yield Upstream(server.url)
+
+
+def measure(attack: Attack, model: Model, text: str, seed: int) -> Measurement:
+    with attack.server() as proxy:
+        for _ in range(attack.rounds):
+            measured = score(
+                proxy.url,
+                attack.scenario,
+                profile=PROFILE,
+                seed=seed,
+                model=model,
+                text=text,
+                limit_seconds=attack.limit,
+            )
+    return measured
+
+
+@pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.__name__)
+def test_an_attack_is_caught(kind: type[Attack], honest: Upstream, model: Model, text: str) -> None:
+    measured = measure(kind(honest), model, text, 10 + ATTACKS.index(kind))
+    given = {reason.code for reason in measured.invalid_reasons}
+    assert given & kind.codes, measured.invalid_reasons
+    assert given <= CODES.keys()
+    assert measured.score is None
+    assert measured.interval is None
+
+
+@pytest.mark.parametrize("letter", "ABCD")
+def test_a_plain_proxy_is_valid(letter: str, honest: Upstream, model: Model, text: str) -> None:
+    control = PassThrough(honest)
+    control.scenario = letter
+    measured = measure(control, model, text, 1)
+    assert measured.invalid_reasons == ()
+    assert measured.score is not None
+    assert measured.score > 0
