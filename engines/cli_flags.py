@@ -38,6 +38,11 @@ def ask(engine: str, runtime: Runtime, command: Sequence[str]) -> Listed:
     return _asked(engine, runtime.version, tuple(command), tuple(sorted(runtime.env.items())))
 
 
+def forget() -> None:
+    """Drops what this process remembers, so that the next question goes to the files or to the CLI."""
+    _asked.cache_clear()
+
+
 def parse(text: str) -> dict[str, tuple[str, ...]]:
     """Flags and choices from a help text of argparse or of clap."""
     listed: dict[str, tuple[str, ...]] = {}

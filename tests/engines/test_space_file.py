@@ -7,21 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engines.host import Device, Host
+from engines.host import Host
 from engines.space_file import FOLDER, SpaceFile, SpaceFileError, load, written
+from tests.engines.hosts import A100, B200, CPU, H100, H100_X4, L4, gpus
 
-GIB = 1 << 30
-CPU = Host((Device(0, "cpu", "some CPU", 24 * GIB),), cores=2, memory=24 * GIB)
-
-
-def gpus(name: str, gib: int, count: int = 1) -> Host:
-    devices = tuple(Device(index, "cuda", name, gib * GIB) for index in range(count))
-    return Host(devices, cores=16, memory=128 * GIB, driver="580.1")
-
-
-H100, A100, L4 = gpus("NVIDIA H100 80GB HBM3", 79), gpus("NVIDIA A100-SXM4-80GB", 79), gpus("NVIDIA L4", 23)
-B200 = gpus("NVIDIA B200", 179)
-HOSTS = {"cpu": CPU, "h100": H100, "a100": A100, "l4": L4, "b200": B200, "h100x4": gpus("NVIDIA H100", 79, 4)}
+HOSTS = {"cpu": CPU, "h100": H100, "a100": A100, "l4": L4, "b200": B200, "h100x4": H100_X4}
 
 GOOD = """
 engine: mine
