@@ -103,13 +103,15 @@ class MockServer:
         self._thread.join(10)
 
     def _serve(self, ready: threading.Event) -> None:
-        async def start() -> None:
+        async def start() -> asyncio.Server:
             server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
             self.port = server.sockets[0].getsockname()[1]
-            ready.set()
+            return server
 
-        self._loop.run_until_complete(start())
+        listening = self._loop.run_until_complete(start())
+        self._loop.call_soon(ready.set)
         self._loop.run_forever()
+        listening.close()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0.01))
