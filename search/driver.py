@@ -16,11 +16,13 @@ from typing import Any
 from engines.contract import Engine
 from engines.host import Host
 from scenarios.meter import Meter
-from scenarios.trial import Phase, TrialSpec
+from scenarios.trial import Phase, State, TrialSpec
 from scenarios.trial_run import refused
 from search.course import Course
 from search.record import Ask
 from search.worker import SIMULATION, Task, trainable
+
+INTERRUPTED = "interrupted"
 
 OVERDUE = 60.0
 """Seconds after its deadline at which a trial's worker counts as hung and is killed."""
@@ -28,9 +30,26 @@ OVERDUE = 60.0
 FUTILE = 3
 """Workers that may die before any trial has started, until the search gives up."""
 
+CLIENT = frozenset({"client-lag", "schedule"})
+"""Codes of invalid measurements that speak of the client's machine, not of the server."""
+
+RETRIES = 2
+"""How often the default and final trials are tried again when the client voided them; others once."""
+
 
 class WorkersDie(Exception):
     """No worker lives long enough to start a trial."""
+
+
+@dataclass
+class Closing:
+    """Whether a search is to end now, and why."""
+
+    why: str | None = None
+
+    def close(self, why: str) -> None:
+        """End it; the first reason stays."""
+        self.why = self.why or why
 
 
 @dataclass
@@ -60,11 +79,12 @@ class Driver:
         devices: int,
         resource: str,
         host: Host | None,
+        closing: Closing,
     ) -> None:
         self.course = course
         self.meter = meter
         self.flights: dict[str, Flight] = {}
-        self.closing: str | None = None
+        self.closing = closing
         self._base = base
         self._engines = engines
         self._run_id = run_id
@@ -75,7 +95,7 @@ class Driver:
 
     def suggest(self, tune_id: str) -> dict[str, Any] | None:
         """Config of the next Tune trial; None: nothing now. `finished` says when there is nothing more."""
-        while self.closing is None and self._free():
+        while self.closing.why is None and self._free():
             ask = self.course.ask(self.meter.wall_left)
             if ask is None:
                 break
@@ -103,15 +123,20 @@ class Driver:
             return
         if event["event"] == "phase" and event["phase"] == Phase.STARTING.value:
             self._launched(flight)
-        if event["event"] == "trial":
-            event = {**event, "spent": round(self.meter.spent, 3)}
-        self.course.take(event)
+        if event["event"] != "trial":
+            self.course.take(event)
+            return
+        why = self._void(flight, event)
+        if why is not None:
+            self.course.lose(flight.ask, why, event["gpu_seconds"], counts=True)
+        else:
+            self.course.take({**event, "spent": round(self.meter.spent, 3)})
 
     def over(self, tune_id: str, why: str | None) -> None:
         """A Tune trial is over; `why` says how it failed, None where its worker is well."""
         flight = self.flights.pop(tune_id, None)
         if flight is not None and self._open(flight):
-            self._lose(flight, why or "its worker ended without a word", counts=self.closing is None)
+            self._lose(flight, why or "its worker ended without a word", counts=self.closing.why is None)
 
     def abandon(self, why: str) -> None:
         """Whatever is in flight is lost through no fault of its own."""
@@ -126,6 +151,17 @@ class Driver:
         return [
             each for each, f in self.flights.items() if f.deadline is not None and now > f.deadline + OVERDUE
         ]
+
+    def _void(self, flight: Flight, event: Mapping[str, Any]) -> str | None:
+        """Why a trial says nothing of its config and is worth another attempt: the client was at fault."""
+        if event["state"] != State.INVALID.value:
+            return None
+        last = self.course.record.measurements[event["measurements"][-1]]
+        again = RETRIES if flight.ask.job.origin in ("default", "final") else 1
+        if self.course.record.losses.get(flight.ask.number, 0) >= again:
+            return None
+        ours = all(reason.code in CLIENT for reason in last.invalid_reasons)
+        return last.invalid_reasons[0].detail if ours else None
 
     def _free(self) -> bool:
         return sum(len(flight.slots) for flight in self.flights.values()) < self._devices
@@ -228,15 +264,16 @@ def _placement(resource: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 @contextmanager
-def interruptible(close: Callable[[str], None]) -> Iterator[None]:
+def interruptible() -> Iterator[Closing]:
     """SIGINT and SIGTERM close the search instead of ending the process; only the main thread can."""
+    closing = Closing()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield closing
         return
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, lambda *_: close("interrupted")) for each in signals}
+    before = {each: signal.signal(each, lambda *_: closing.close(INTERRUPTED)) for each in signals}
     try:
-        yield
+        yield closing
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

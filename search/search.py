@@ -18,7 +18,7 @@ from scenarios.trial import Observer, Phase, TrialSpec
 from search import planners, strategies
 from search.cluster import cluster
 from search.course import Course
-from search.driver import Driver, drive, interruptible
+from search.driver import INTERRUPTED, Driver, drive, interruptible
 from search.result import result
 from search.spec import Prepared, SearchError, SearchSpec, prepare, same_search
 from search.starts import remember_start
@@ -60,7 +60,7 @@ def search(
                 observer(event)
             ledger.subscribe(observer)
         ended = [event["reason"] for event in ledger.events if event["event"] == "end"]
-        if ended and ended[-1] != "interrupted":
+        if ended and ended[-1] != INTERRUPTED:
             return SearchResult(run, ended[-1], result(ledger.events))
         _measure_baseline(prepared, ledger, observer)
         reason = _searched(prepared, ledger, address)
@@ -76,7 +76,8 @@ def _searched(prepared: Prepared, ledger: Ledger, address: str | None) -> str:
     course = _course(prepared, ledger)
     reap(run_id)
     _close_flights(course, ledger)
-    with cluster(prepared, address) as resource, Meter(ledger, spec.devices, spec.budget) as meter:
+    meter = Meter(ledger, spec.devices, spec.budget)
+    with interruptible() as closing, cluster(prepared, address) as resource, meter:
         driver = Driver(
             course,
             meter,
@@ -86,15 +87,15 @@ def _searched(prepared: Prepared, ledger: Ledger, address: str | None) -> str:
             devices=spec.devices,
             resource=resource,
             host=this_host() if address is None else None,
+            closing=closing,
         )
-        with interruptible(lambda why: setattr(driver, "closing", driver.closing or why)):
-            drive(driver, resource)
-            reap(run_id)
-            driver.abandon(driver.closing or "the driver ended")
+        drive(driver, resource)
+        reap(run_id)
+        driver.abandon(closing.why or "the driver ended")
     _remember_starts(prepared, course)
-    if driver.closing not in (None, "interrupted"):
-        raise SearchError(str(driver.closing))
-    return driver.closing or _reason(prepared, course)
+    if closing.why not in (None, INTERRUPTED):
+        raise SearchError(str(closing.why))
+    return closing.why or _reason(prepared, course)
 
 
 def _reason(prepared: Prepared, course: Course) -> str:

@@ -51,7 +51,7 @@ class Bookkeeper(Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Kill the workers of a search that closes, and hung ones: their keepers end the servers."""
-        doomed = set(self._driver.flights if self._driver.closing else self._driver.overdue())
+        doomed = set(self._driver.flights if self._driver.closing.why else self._driver.overdue())
         for trial in trials:
             if trial.trial_id in doomed and (actor := trial.temporary_state.ray_actor) is not None:
                 ray.kill(actor)
@@ -77,7 +77,7 @@ class Bookkeeper(Callback):
         try:
             act()
         except WorkersDie as error:
-            self._driver.closing = str(error)
+            self._driver.closing.close(str(error))
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
@@ -95,7 +95,7 @@ class StopAll(Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search is closing."""
-        return self._driver.closing is not None
+        return self._driver.closing.why is not None
 
     def __deepcopy__(self, memo: Any) -> StopAll:
         return self
