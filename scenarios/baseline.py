@@ -37,14 +37,16 @@ def baseline(
     *,
     observer: Observer | None = None,
     force: bool = False,
+    text: str | None = None,
     engine: str = ENGINE,
 ) -> Measurement:
     """The naive PyTorch server's score, from what is kept for this key, else measured and kept now.
 
     Rows and log lie beside it under `home()/baselines`. `force` measures again. Raises BaselineError when the
     server crashes, EngineNotInstalled when it is not there. An invalid measurement is returned, but not kept.
+    `text` None is the profile's own source.
     """
-    key = baseline_key(model, scenario, profile, seed, engine)
+    key = baseline_key(model, scenario, profile, seed, text, engine)
     place = home() / "baselines" / _name(key)
     kept = None if force else _kept(place)
     if kept is not None:
@@ -62,7 +64,7 @@ def baseline(
 
 
 def baseline_key(
-    model: Model, scenario: str, profile: str, seed: int, engine: str = ENGINE
+    model: Model, scenario: str, profile: str, seed: int, text: str | None = None, engine: str = ENGINE
 ) -> dict[str, Any]:
     """Everything that two baselines must share for one to stand for the other."""
     return {
@@ -75,7 +77,7 @@ def baseline_key(
         "scenario": scenario,
         "profile": profile,
         "setting": _setting(scenario, profile),
-        "text": profiles.profile(profile).text,
+        "text": text or profiles.profile(profile).text,
         "seed": seed,
     }
 

@@ -118,8 +118,12 @@ class Ledger:
     def resume(cls, run: Path) -> Ledger:
         """An existing run, for appending. A torn last line is closed, kept and reported."""
         lock = _locked(run)
-        events, damaged = read(run)
-        header(events)
+        try:
+            events, damaged = read(run)
+            header(events)
+        except LedgerError:
+            lock.close()
+            raise
         ledger = cls(run, lock, events, damaged)
         with (run / FILE).open("rb") as tail:
             tail.seek(-1, os.SEEK_END)

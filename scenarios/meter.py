@@ -19,8 +19,11 @@ class Meter:
     Seconds of earlier segments are read from the ledger, so that a resumed run goes on from what it had spent.
     """
 
-    def __init__(self, ledger: Ledger, devices: int, budget: float | None) -> None:
+    def __init__(
+        self, ledger: Ledger, devices: int, budget: float | None, *, heartbeat: float = HEARTBEAT
+    ) -> None:
         self._ledger = ledger
+        self._heartbeat = heartbeat
         self._devices = devices
         self.budget = budget
         self._before = gpu_seconds(ledger.events)
@@ -64,7 +67,7 @@ class Meter:
         return 0.0 if self._started is None else (time.monotonic() - self._started) * self._devices
 
     def _beat(self) -> None:
-        while not self._left.wait(HEARTBEAT):
+        while not self._left.wait(self._heartbeat):
             self._record(self._segment_seconds())
 
     def _record(self, seconds: float) -> None:

@@ -137,7 +137,7 @@ def _measure_baseline(prepared: Prepared, ledger: Ledger, observer: Observer | N
     spec = prepared.spec
     if not spec.baseline or any(event.get("origin") == "baseline" for event in ledger.events):
         return
-    measured = baseline(spec.model, spec.scenario, spec.profile, spec.seed, observer=observer)
+    measured = baseline(spec.model, spec.scenario, spec.profile, spec.seed, observer=observer, text=spec.text)
     ledger.append("measurement", trial=None, attempt=0, origin="baseline", **measured.to_json())
 
 
