@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from agents.case import Case, Record
@@ -14,8 +15,12 @@ from agents.snapshot import fresh_copy, take
 from agents.workspace import Places, make_room
 from engines.server import reap
 from scenarios.scenario import FULL, Plan
-from scenarios.trial import TrialSpec
+from scenarios.trial import Trial, TrialSpec
 from scenarios.trial_run import run_trial
+
+TRIES = 3
+OURS = frozenset({"client-lag", "schedule", "clock-skew"})
+"""Reasons against a measurement that lie with the harness or this machine, not with the server."""
 
 SLACK = 60.0
 UNMEASURED = 3600.0
@@ -23,16 +28,22 @@ UNMEASURED = 3600.0
 
 
 def submit(case: Case, record: Record, places: Places, box: Box) -> None:
-    """Copy the workspace, start its launcher, score it, and put the trial `final` in the record."""
+    """Copy the workspace, start its launcher, score it, and put the trial `final` in the record.
+
+    A scoring that is void through no doing of the server's is done again, from another fresh copy.
+    """
+    for _ in range(TRIES):
+        trial = _scored(case, record, places, box)
+        reasons = {reason.code for kept in trial.measurements for reason in kept.invalid_reasons}
+        if not reasons or not reasons <= OURS:
+            return
+
+
+def _scored(case: Case, record: Record, places: Places, box: Box) -> Trial:
     reap(case.run_id)
     asked = [e for e in record.events if e["event"] == "ask" and e["origin"] == "final"]
     number = asked[0]["trial"] if asked else record.number()
-    shutil.rmtree(places.fresh, ignore_errors=True)
-    lost = fresh_copy(places.live / "workspace", places.fresh / "workspace")
-    if lost:
-        record.note("not-copied", detail=list(lost[:20]))
-    make_room(places.fresh)
-    copy = places.fresh / "workspace"
+    copy = _copied(places, record)
     script, snapshot = read_script(copy), take(copy, case.run, "final")
     record.ask(number, script, "final", snapshot, attempt=len(asked))
     spec = case.spec
@@ -54,6 +65,17 @@ def submit(case: Case, record: Record, places: Places, box: Box) -> None:
         engine=_launcher(case, box),
     )
     record.trial(replace(trial, command=case.paste_line), script, snapshot, FULL)
+    return trial
+
+
+def _copied(places: Places, record: Record) -> Path:
+    """A fresh copy of the workspace, with a new home and temporary directory beside it."""
+    shutil.rmtree(places.fresh, ignore_errors=True)
+    lost = fresh_copy(places.live / "workspace", places.fresh / "workspace")
+    if lost:
+        record.note("not-copied", detail=list(lost[:20]))
+    make_room(places.fresh)
+    return places.fresh / "workspace"
 
 
 def _launcher(case: Case, box: Box) -> Launcher:

@@ -127,8 +127,8 @@ class _Phase:
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self._record.note("agent-started", argv=list(command))
-            meter.start()
             tree = Tree.start(place, command, self._variables(place, command), output, self._case.run_id)
+            meter.start()
             try:
                 done = _until(tree, meter)
             finally:
@@ -188,7 +188,7 @@ def _ledger(spec: AgentSpec, run: Path, resume: bool) -> Ledger:
         return Ledger.create(run, _header(spec))
     ledger = Ledger.resume(run)
     first = header(ledger.events)
-    if first["kind"] != "agent" or first["spec"] != spec.to_json():
+    if first["kind"] != "agent" or AgentSpec.from_json(first["spec"]) != spec:
         ledger.close()
         raise AgentError(f"{run} belongs to another run: resume it as it was started, or name a new --run")
     return ledger
