@@ -16,7 +16,7 @@ HEARTBEAT = 5.0
 class Meter:
     """Charges a run for `devices` from `start()` until it is left; one segment a driver process.
 
-    Seconds of earlier segments are read from the ledger, so that a resumed run goes on from what it had spent.
+    Earlier segments are read from the ledger, so that a resumed run goes on from what it had spent.
     """
 
     def __init__(

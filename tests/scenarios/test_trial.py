@@ -1,0 +1,171 @@
+"""A trial ends in exactly one state, and its events, rows, logs and charges say how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.contract import Config, Model
+from scenarios.measurement import Measurement
+from scenarios.models import open_model
+from scenarios.scenario import Fidelity, Plan
+from scenarios.trial import Drop, State, Trial, TrialSpec
+from scenarios.trial_run import run_trial
+from tests.scenarios.plain_text import write_jsonl
+from tests.tiny_model import make_tiny_model
+
+Events = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(make_tiny_model(tmp_path_factory.mktemp("model")), max_length=1024)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_jsonl(tmp_path_factory.mktemp("text") / "text.jsonl")
+
+
+class Bench:
+    """Runs trials of scenario A on the simulated engine and keeps their events."""
+
+    def __init__(self, model: Model, text: str, run: Path) -> None:
+        self.model, self.text, self.run = model, text, run
+        self.events: Events = []
+
+    def trial(self, config: Config, seconds: float | None = None, **more: Any) -> Trial:
+        spec = TrialSpec(
+            number=3,
+            attempt=1,
+            engine="simulated",
+            config=config,
+            origin="planner",
+            model=self.model,
+            plan=self.plan(0),
+            run=str(self.run),
+            seconds_left=seconds,
+        )
+        return run_trial(spec, self.see, **more)
+
+    def plan(self, block: int) -> Plan:
+        return Plan("A", "smoke", 21, Fidelity(requests=0.5, block=block), self.text)
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        self.events.append(dict(event))
+
+    @property
+    def phases(self) -> list[str]:
+        named = [event["phase"] for event in self.events if event["event"] == "phase"]
+        return [name for name, before in zip(named, [None, *named], strict=False) if name != before]
+
+
+@pytest.fixture
+def bench(model: Model, text: str, tmp_path: Path) -> Bench:
+    return Bench(model, text, tmp_path / "run")
+
+
+def test_a_trial_that_completes(bench: Bench) -> None:
+    trial = bench.trial({"max-num-seqs": 8})
+    assert trial.state is State.COMPLETE, trial.detail
+    assert (trial.number, trial.attempt, trial.origin) == (3, 1, "planner")
+    measurement = trial.measurements[0]
+    assert trial.score == measurement.score
+    assert bench.phases == ["starting", "warming", "measuring", "stopping"]
+    assert {(event["trial"], event["attempt"]) for event in bench.events} == {(3, 1)}
+    told = next(event for event in bench.events if event["event"] == "measurement")
+    assert told["id"] == measurement.id
+    assert measurement.rows == f"rows/{measurement.id}"
+    assert list((bench.run / measurement.rows).rglob("*.parquet"))
+    assert (bench.run / "logs" / "trial-3-1.log").is_file()
+    assert set(trial.seconds) == {"start", "measure", "stop"}
+    assert sum(trial.seconds.values()) == pytest.approx(trial.gpu_seconds, abs=0.1)
+    assert "--max-num-seqs 8" in trial.command
+
+
+def test_it_comes_back_from_the_ledger_s_json(bench: Bench) -> None:
+    trial = bench.trial({}, seconds=60.0)
+    kept = {each.id: each for each in trial.measurements}
+    told = {**trial.to_json(), "trial": trial.number, "event": "trial"}
+    assert Trial.from_json(told, kept) == trial
+
+
+def test_decide_asks_for_more_and_prunes(bench: Bench) -> None:
+    seen: list[int] = []
+
+    def decide(measurements: tuple[Measurement, ...]) -> Plan | Drop | None:
+        seen.append(len(measurements))
+        return bench.plan(1) if len(measurements) == 1 else Drop("behind")
+
+    trial = bench.trial({}, decide=decide)
+    assert trial.state is State.PRUNED, trial.detail
+    assert trial.detail == "behind"
+    assert seen == [1, 2]
+    first, second = trial.measurements
+    assert first.request_set != second.request_set
+    assert trial.score == second.score
+
+
+@pytest.mark.parametrize(
+    ("config", "crash", "detail"),
+    [
+        ({"max-num-seqs": 256, "max-num-batched-tokens": 128}, "infeasible", "must be greater than"),
+        ({"no-such-flag": 1}, "unsupported-flag", "--no-such-flag"),
+    ],
+)
+def test_what_is_refused_costs_nothing(bench: Bench, config: Config, crash: str, detail: str) -> None:
+    trial = bench.trial(config)
+    assert trial.state is State.INFEASIBLE
+    assert trial.crash == crash
+    assert detail in trial.detail
+    assert trial.gpu_seconds == 0
+    assert bench.events == []
+    assert not bench.run.exists()
+
+
+def test_a_server_that_dies_while_it_starts(bench: Bench) -> None:
+    trial = bench.trial({"kv-cache-dtype": "fp8", "attention-backend": "FLASH_ATTN"})
+    assert trial.state is State.CRASHED
+    assert trial.crash == "incompatible-flags"
+    assert "kv_cache_dtype not supported" in trial.detail
+    assert bench.phases == ["starting"]
+    assert trial.gpu_seconds > 0
+    assert trial.seconds["measure"] == 0.0
+    assert trial.score is None
+
+
+def test_a_server_that_dies_after_it_was_ready(bench: Bench) -> None:
+    trial = bench.trial({"die-after": 5})
+    assert trial.state is State.CRASHED, trial.detail
+    assert trial.crash == "died-after-ready"
+    assert bench.phases[-1] == "stopping"
+    assert trial.score is None
+
+
+def test_a_measurement_that_fails_a_gate(bench: Bench) -> None:
+    asked: list[object] = []
+    trial = bench.trial({"fixed": "ttft=0.0001,tpot=0.00001"}, decide=asked.append)
+    assert trial.state is State.INVALID
+    assert trial.detail.startswith(f"{trial.measurements[0].invalid_reasons[0].code}: ")
+    assert trial.score is None
+    assert asked == []
+
+
+def test_the_budget_ends_a_start(bench: Bench) -> None:
+    trial = bench.trial({"start-seconds": 60}, seconds=1.0)
+    assert trial.state is State.STOPPED
+    assert "before the server was ready" in trial.detail
+    assert 1.0 <= trial.gpu_seconds < 6.0
+    assert trial.score is None
+
+
+def test_the_budget_ends_a_measurement(bench: Bench) -> None:
+    trial = bench.trial({"fixed": "ttft=0.5,tpot=0.5"}, seconds=3.0)
+    assert trial.state is State.STOPPED, trial.detail
+    assert "during the measurement" in trial.detail
+    assert trial.gpu_seconds < 9.0
+    assert trial.score is None
+    assert bench.phases[-1] == "stopping"
