@@ -15,7 +15,7 @@ from typing import Any
 from studies.durations import short
 from studies.errors import BadInput
 from studies.estimates import Estimate, estimate, geometric
-from studies.outcome import Counted, Pooled, Reference, count, default_score, pooled, reference
+from studies.outcome import Counted, Pool, Reference, count, default_scores, pool, reference
 from studies.record import Run, find_runs, open_run
 from studies.setting import Setting, setting
 
@@ -78,7 +78,7 @@ class Table:
     rows: tuple[Row, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
-    pools: Mapping[str, Pooled] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
 
     def reference_of(self, run: Run) -> Reference:
         """What counts as 1.00x for a run of this table."""
@@ -144,9 +144,9 @@ def _table(key: Setting, runs: list[Run]) -> Table:
     ]
     notes += [f"{run.path}: {run.damaged} unreadable ledger line(s) skipped" for run in runs if run.damaged]
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
-    pools = {letter: pooled(run for run in finished if run.scenario == letter) for letter in scenarios}
-    name = "torch" if pools and all(pool.baseline for pool in pools.values()) else "default"
-    usable = tuple(letter for letter in scenarios if pools[letter].baseline or pools[letter].default)
+    pools = {letter: pool(run for run in finished if run.scenario == letter) for letter in scenarios}
+    name = "torch" if pools and all(each.baselines for each in pools.values()) else "default"
+    usable = tuple(letter for letter in scenarios if pools[letter].baselines or pools[letter].defaults)
     for letter in sorted(set(scenarios) - set(usable)):
         notes.append(f"scenario {letter} is left out: no torch baseline and no engine default")
     usable_runs = [run for run in finished if run.scenario in usable]
@@ -229,17 +229,20 @@ def _defaults(table: Table, runs: Sequence[Run]) -> list[Row]:
     """Rows of the untouched engines, and of the torch baseline: what everything else is held against."""
     found: dict[str, dict[str, list[tuple[Run, Counted]]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if score := default_score(run):
-            one = Counted(score / table.reference_of(run).score, 1.0, None, None)
-            found[f"{run.result['default'].get('engine')} default"][run.scenario].append((run, one))
+        scores = default_scores(run)
+        if scores:
+            seed, engine, score = scores[-1]
+            against = table.reference_of(run)
+            base = against.score if seed == run.seeds[1] else against.dev
+            found[f"{engine} default"][run.scenario].append((run, Counted(score / base, 1.0, None, None)))
     rows = [
         _row(table, method, "default", {letter: _given(letter, ones) for letter, ones in cells.items()})
         for method, cells in found.items()
     ]
     if table.reference == "torch" and table.scenarios:
         one_x = Estimate(1.0, None, 1)
-        base = {letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}) for letter in table.scenarios}
-        rows.append(_row(table, "torch baseline", "baseline", base))
+        ones = {letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}) for letter in table.scenarios}
+        rows.append(_row(table, "torch baseline", "baseline", ones))
     return rows
 
 

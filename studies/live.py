@@ -135,7 +135,7 @@ def plain_line(event: Event) -> str | None:
             words = config_words(event.get("config") or {})
             return f"trial {event['trial']} ({event.get('origin', '')}) {event['engine']}: {words}"
         case "phase":
-            return f"trial {event['trial']} {phase_words(event)}" if "trial" in event else phase_words(event)
+            return _phase_line(event)
         case "trial":
             return _trial_line(event)
         case "lost":
@@ -145,6 +145,14 @@ def plain_line(event: Event) -> str | None:
         case "end":
             return f"the run ended: {event['reason']}"
     return None
+
+
+def _phase_line(event: Event) -> str | None:
+    """A scoring's stretches of load, but of a trial only that it starts and that it is measured."""
+    if "trial" not in event:
+        return phase_words(event)
+    told = event["phase"] == "starting" or (event["phase"] == "measuring" and not event.get("traffic"))
+    return f"trial {event['trial']} {event['phase']}" if told else None
 
 
 def _trial_line(event: Event) -> str:

@@ -1,4 +1,8 @@
-"""What one run counts for in a comparison: its speedups, and what was put down to 1.00x, and why."""
+"""What one run counts for in a comparison: its speedups, and what was put down to 1.00x, and why.
+
+Scores of one seed are held against scores of the same seed: the submitted server's against the torch baseline
+and the engine default on the held-out requests, the found one's on the requests that were searched on.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,91 @@ from typing import Any
 from studies.errors import BadInput
 from studies.record import Run
 
+Scores = Mapping[int, list[float]]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the runs of one scenario measured of their references, by seed (and engine); all may use it."""
+
+    baselines: Scores
+    defaults: Mapping[str, Scores]
+
+    def baseline(self, seed: int) -> float | None:
+        """Mean torch baseline on a seed's requests; over all seeds where that seed has none."""
+        return _mean(self.baselines, seed)
+
+    def default(self, seed: int, engines: Iterable[str]) -> float | None:
+        """The best of these engines' defaults; the best of any where these have none."""
+        own = [self.defaults[name] for name in engines if name in self.defaults]
+        means = [_mean(scores, seed) for scores in own or self.defaults.values()]
+        return max((mean for mean in means if mean is not None), default=None)
+
+
+def _mean(scores: Scores, seed: int) -> float | None:
+    found = scores.get(seed) or [score for some in scores.values() for score in some]
+    return fmean(found) if found else None
+
+
+def pool(runs: Iterable[Run]) -> Pool:
+    """The references that runs of one scenario measured."""
+    baselines: dict[int, list[float]] = defaultdict(list)
+    defaults: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if base := _score(run.result.get("baseline")):
+            baselines[_baseline_seed(run)].append(base)
+        for seed, engine, score in default_scores(run):
+            defaults[engine][seed].append(score)
+    return Pool(dict(baselines), {engine: dict(scores) for engine, scores in defaults.items()})
+
+
+def _baseline_seed(run: Run) -> int:
+    """The seed of its baseline: as its ledger says, else a search's dev seed, an agent's held-out one."""
+    measured = run.measurements.get(str(run.result["baseline"].get("measurement")))
+    return int(measured["seed"]) if measured else run.seeds[run.header.get("kind") == "agent"]
+
+
+def default_scores(run: Run) -> list[tuple[int, str, float]]:
+    """The engine default's scores that a run measured: (seed, engine, score)."""
+    default = run.result.get("default")
+    score = _score(default)
+    if default is None or score is None:
+        return []
+    engine = str(default.get("engine"))
+    scores = [(run.seeds[0], engine, score)]
+    submitted = run.result.get("submitted") or {}
+    if submitted.get("ratio") and submitted.get("score"):
+        scores.append((run.seeds[1], engine, submitted["score"] / submitted["ratio"]))
+    return scores
+
 
 @dataclass(frozen=True)
 class Reference:
-    """The score that counts as 1.00x, and the engine default's, for one scenario.
+    """What counts as 1.00x for one run.
 
-    `name` is `torch`, or `default` where no torch baseline is to be had (the simulated engine).
+    Attributes:
+        name: `torch`, or `default` where there is no torch baseline (the simulated engine).
+        score: on the held-out requests; `dev`: on those searched on.
+        default: the engine default's, held out.
     """
 
     name: str
     score: float
+    dev: float
     default: float | None
+
+
+def reference(run: Run, name: str, pooled: Pool) -> Reference:
+    """The reference of a run. Raises BadInput where nobody measured one."""
+    dev, held_out = run.seeds
+    default = pooled.default(held_out, run.engines)
+    if name == "torch":
+        score, on_dev = pooled.baseline(held_out), pooled.baseline(dev)
+    else:
+        score, on_dev = default, pooled.default(dev, run.engines)
+    if score is None or on_dev is None:
+        raise BadInput(f"{run.path} has nothing to be compared with: run `ceiling baseline` first")
+    return Reference(name, score, on_dev, default)
 
 
 @dataclass(frozen=True)
@@ -41,73 +119,31 @@ class Counted:
     reason: str | None
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """What the runs of one scenario measured together, for those that measured none themselves.
-
-    Attributes:
-        baseline: mean torch baseline.
-        default: the best engine's mean default.
-    """
-
-    baseline: float | None
-    default: float | None
-
-
-def pooled(runs: Iterable[Run]) -> Pooled:
-    """The pooled references of runs of one scenario."""
-    baselines: list[float] = []
-    defaults: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        if base := baseline_score(run):
-            baselines.append(base)
-        if default := default_score(run):
-            defaults[str(run.result["default"].get("engine"))].append(default)
-    means = [fmean(scores) for scores in defaults.values()]
-    return Pooled(fmean(baselines) if baselines else None, max(means, default=None))
-
-
-def reference(run: Run, name: str, others: Pooled) -> Reference:
-    """A run's own reference, or the pooled one where it measured none. Raises BadInput without either."""
-    default = default_score(run) or others.default
-    score = (baseline_score(run) or others.baseline) if name == "torch" else default
-    if score is None:
-        raise BadInput(f"{run.path} has nothing to be compared with: run `ceiling baseline` first")
-    return Reference(name, score, default)
-
-
-def count(run: Run, reference: Reference) -> Counted:
-    """The speedups of a finished run. Unreachable, invalid or slower than the reference counts 1.00x."""
-    submitted = run.result.get("submitted")
-    found = run.result.get("found")
-    score, reason = _submitted_score(submitted, reference)
+def count(run: Run, against: Reference) -> Counted:
+    """The speedups of a finished run. Unreachable, invalid or slower than the torch baseline counts 1.00x."""
+    submitted = run.result.get("submitted") or {}
+    score, reason = _submitted_score(submitted, against)
+    ratio = submitted.get("ratio")
+    if reason is not None or ratio is None:
+        ratio = score / against.default if against.default else None
+    found = _score(run.result.get("found"))
     return Counted(
-        speedup=score / reference.score,
-        over_default=score / reference.default if reference.default else None,
-        found=found["score"] / reference.score if found and found.get("score") else None,
+        speedup=ratio if against.name == "default" and ratio else score / against.score,
+        over_default=ratio,
+        found=found / against.dev if found else None,
         reason=reason,
     )
 
 
-def _submitted_score(submitted: Mapping[str, Any] | None, reference: Reference) -> tuple[float, str | None]:
+def _submitted_score(submitted: Mapping[str, Any], against: Reference) -> tuple[float, str | None]:
     if not submitted:
-        return reference.score, "nothing was submitted"
-    score = submitted.get("score")
-    if not submitted.get("valid", score is not None) or score is None:
-        return reference.score, str(submitted.get("reason") or "invalid")
-    if reference.name == "torch" and score < reference.score:
-        return reference.score, f"slower than the torch baseline ({score / reference.score:.2f}x)"
-    return float(score), None
-
-
-def baseline_score(run: Run) -> float | None:
-    """The torch baseline that the run was held against."""
-    return _score(run.result.get("baseline"))
-
-
-def default_score(run: Run) -> float | None:
-    """The engine default as the run measured it."""
-    return _score(run.result.get("default"))
+        return against.score, "nothing was submitted"
+    score = _score(submitted)
+    if score is None or not submitted.get("valid", True):
+        return against.score, str(submitted.get("reason") or "invalid")
+    if against.name == "torch" and score < against.score:
+        return against.score, f"slower than the torch baseline ({score / against.score:.2f}x)"
+    return score, None
 
 
 def _score(part: Mapping[str, Any] | None) -> float | None:

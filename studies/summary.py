@@ -32,14 +32,14 @@ def speedups(run: Run) -> dict[str, Any]:
     """The result with its speedups, for `--json`."""
     result = run.result
     data = {**result, "run": str(run.path), "ended": run.ended, "simulation": is_simulated(run)}
-    base, default = result.get("baseline"), result.get("default")
+    base = result.get("baseline")
     for name in ("default", "found", "submitted"):
         part = result.get(name)
         if part:
             data[name] = {
                 **part,
                 "over_torch": _ratio(run, part, base),
-                "over_default": _ratio(run, part, default),
+                "over_default": _over_default(run, part),
             }
     return data
 
@@ -54,6 +54,8 @@ def _scores(run: Run) -> Table:
     for name in ("score", "over torch", "over default"):
         grid.add_column(name, justify="right")
     for name, part in _lines(run):
+        if part is None and name == "default, held out":
+            continue
         grid.add_row(name, _config(run, name, part), *_figures(run, part))
     return grid
 
@@ -64,14 +66,22 @@ def _lines(run: Run) -> list[tuple[str, Part | None]]:
         ("torch baseline", result.get("baseline")),
         ("engine default", result.get("default")),
         ("best found", result.get("found")),
-        ("confirmed (held out)", result.get("submitted")),
+        ("default, held out", held_out_default(result.get("submitted"))),
+        ("submitted, held out", result.get("submitted")),
     ]
+
+
+def held_out_default(submitted: Part | None) -> Part | None:
+    """The engine default on the held-out requests, beside which a search's submitted server was measured."""
+    if not submitted or not submitted.get("ratio") or not submitted.get("score"):
+        return None
+    return {"score": submitted["score"] / submitted["ratio"], "ratio": 1.0}
 
 
 def _config(run: Run, name: str, part: Part | None) -> str:
     if part is None or name == "torch baseline":
         return ""
-    words = "defaults" if name == "engine default" else config_words(part.get("config") or {})
+    words = "defaults" if "default" in name else config_words(part.get("config") or {})
     return f"{part.get('engine') or ''}: {words}".lstrip(": ")
 
 
@@ -80,12 +90,18 @@ def _figures(run: Run, part: Part | None) -> list[str]:
         return ["-", "-", "-"]
     if part.get("score") is None:
         return ["[red]invalid[/red]", "-", "-"]
-    base, default = run.result.get("baseline"), run.result.get("default")
-    return [f"{part['score']:.4g}", _ratio_words(run, part, base), _ratio_words(run, part, default)]
+    over_torch = _ratio(run, part, run.result.get("baseline"))
+    return [f"{part['score']:.4g}", _ratio_words(over_torch), _ratio_words(_over_default(run, part))]
 
 
-def _ratio_words(run: Run, part: Part, base: Part | None) -> str:
-    ratio = _ratio(run, part, base)
+def _over_default(run: Run, part: Part) -> dict[str, Any] | None:
+    """On the same requests: a submitted server's own ratio says it, the others are of the dev seed."""
+    if part.get("ratio"):
+        return {"value": part["ratio"], "interval": part.get("ratio_interval")}
+    return None if part is run.result.get("submitted") else _ratio(run, part, run.result.get("default"))
+
+
+def _ratio_words(ratio: dict[str, Any] | None) -> str:
     if ratio is None:
         return "-"
     interval = ratio["interval"]

@@ -139,7 +139,7 @@ def _plot(table: Table, letter: str, colours: Mapping[str, str]) -> charts.Plot:
         charts.Line(
             label=f"{row.method}, seed {run.seeds[0]}",
             colour=colours[row.method],
-            points=[(point.gpu_seconds, point.score / table.reference_of(run).score) for point in run.curve],
+            points=[(point.gpu_seconds, point.score / table.reference_of(run).dev) for point in run.curve],
             end=float(run.result.get("gpu_seconds") or 0.0),
         )
         for row in table.rows

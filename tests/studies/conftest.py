@@ -36,6 +36,7 @@ class RunBuilder:
     baseline: float | None = 1.0
     scores: Sequence[float | None] = (2.0, 3.0)
     submitted: float | str | None = 2.9
+    ratio: float | None = None
     end: str | None = "budget"
     header: Mapping[str, Any] = field(default_factory=dict)
 
@@ -134,6 +135,7 @@ class RunBuilder:
             "valid": valid,
             "reason": None if valid else self.submitted,
             "measurement": None,
+            "ratio": self.ratio,
         }
 
 

@@ -84,6 +84,22 @@ def test_default_and_baseline_are_in_the_race(make_run: MakeRun, tmp_path: Path)
     assert methods(only(tmp_path / "runs"), "C") == ["vllm default", "tpe (vllm)", "torch baseline"]
 
 
+def test_submitted_is_held_against_the_default_on_the_same_requests(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Held-out requests may be easier for every server: that is no speedup."""
+    make_run("search", scores=(54.0, 56.0), submitted=64.0, ratio=0.99, baseline=10.0)
+    make_run("agent", method="agent:x", kind="agent", scores=(None, 54.0), submitted=64.0, baseline=12.0)
+    table = only(tmp_path / "runs")
+    rows = {row.method: row.entries["C"] for row in table.rows}
+    search, agent = rows["tpe (vllm)"], rows["agent:x (vllm)"]
+    assert search.over_default is not None and search.over_default.mean == 0.99
+    assert agent.over_default is not None and agent.over_default.mean == pytest.approx(0.99)
+    assert search.speedup.mean == agent.speedup.mean == pytest.approx(64 / 12), "held out against held out"
+    assert search.found is not None and search.found.mean == pytest.approx(56 / 10), "dev against dev"
+    assert rows["vllm default"].speedup.mean == pytest.approx(64 / 0.99 / 12)
+
+
 def test_agents_take_the_default_that_others_measured(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("search", scores=(2.0, 3.0))
     make_run("agent", method="agent:greedy", kind="agent", scores=(None, 6.0), submitted=6.0, baseline=None)

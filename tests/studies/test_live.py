@@ -97,11 +97,14 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         view({**RUN, "at": 1.0})
         view({"event": "trial", **TRIAL, "state": "complete", "score": 2.0, "at": 2.0})
         view({"event": "ask", **TRIAL})
+        view({"event": "phase", "trial": 1, "phase": "starting"})
         view({"event": "phase", "trial": 1, "phase": "measuring", "traffic": "burst"})
+        view({"event": "phase", "phase": "measuring", "traffic": "burst"})
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines() == [
         "00:00 trial 1 (planner) vllm: max-num-seqs=128 enforce-eager no-enable-prefix-caching",
-        "00:00 trial 1 measuring burst",
+        "00:00 trial 1 starting",
+        "00:00 measuring burst",
     ], "a resumed run's past is no news"
 
 
