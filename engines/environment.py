@@ -14,7 +14,7 @@ PASSED = frozenset(
         *("LD_LIBRARY_PATH", "HF_HOME", "SSL_CERT_FILE"),
     }
 )
-PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "NCCL", "XDG_")
+PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "NCCL", "NVSHMEM", "TORCH_SYMM_MEM", "XDG_")
 
 
 def clean_environment(program: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from engines.contract import EngineError
+from engines.host import this_host
 from engines.runtime import (
     BINARIES,
     DISTRIBUTIONS,
@@ -96,6 +97,8 @@ def install(
             echo(f"{name} {before.version} is installed in {environment(name)}")
             return before
         _check_disk(recipe)
+        if not cpu and (name, "cpu") in RECIPES and this_host().kind == "cpu":
+            echo("no GPU is visible here and this is the GPU build: --cpu makes the one for the CPU")
         with _replacing(environment(name)):
             return _build(_Pip(name, cpu, echo), recipe, requirements, tuple(pip_args))
 
@@ -243,6 +246,8 @@ class _Pip:
             if gist:
                 doing = gist
                 self.echo(gist)
+            if self.cpu and gist and gist.startswith("downloading nvidia_cublas"):
+                self.echo(_CUDA_NOTE)
         return process.wait()
 
     def _reason(self, doing: str, code: int) -> str:
@@ -261,6 +266,11 @@ def mend(output: str, command: str) -> str | None:
             return f"{found['what']}: {remedy.format(command=command, **found.groupdict())}"
     return None
 
+
+_CUDA_NOTE = (
+    "pip chose torch's CUDA build, which runs on a CPU too but is far larger: "
+    "-- --extra-index-url URL of PyTorch's CPU wheels avoids it"
+)
 
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 

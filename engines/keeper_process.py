@@ -71,6 +71,7 @@ class KeeperProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._ended = True
         self._output.close()
 
     def _read(self) -> None:

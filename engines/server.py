@@ -263,8 +263,14 @@ def _last_lines(tail: str, count: int = 40) -> str:
     return "\n".join(line[:400] for line in tail.splitlines()[-count:])
 
 
+_RAISED = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+)")
+_HINT = re.compile(r"[Ee]rror\b|[Oo]ut of memory|cannot ")
+_ELSEWHERE = re.compile(r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b")
+
+
 def _telling_line(tail: str) -> str:
-    """The line that says most about a death: the last that names an error, else the last one."""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"[Ee]rror\b|Exception\b|[Oo]ut of memory|cannot", line)]
-    return (errors or lines or [""])[-1][:300]
+    """The line that says most about a death: the last error that does not point elsewhere, or the last."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip() and not _ELSEWHERE.search(line)]
+    raised = [found[1] for line in lines if (found := _RAISED.search(line))]
+    hints = [line for line in lines if _HINT.search(line)]
+    return (raised or hints or lines or [""])[-1][:300]

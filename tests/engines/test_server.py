@@ -105,7 +105,11 @@ def test_a_flood_neither_blocks_the_engine_nor_fills_the_disk(tmp_path: Path, ru
 @pytest.mark.parametrize(
     ("habit", "crash", "said"),
     [
-        ("out_of_memory", CrashClass.OUT_OF_MEMORY, "exit code 1 before it was ready"),
+        (
+            "out_of_memory",
+            CrashClass.OUT_OF_MEMORY,
+            "exit code 1 before it was ready: torch.OutOfMemoryError: CUDA out of memory. Tried",
+        ),
         ("killed", CrashClass.UNKNOWN, "killed by signal 11"),
         ("vanish", CrashClass.UNKNOWN, "exit code 0 before it was ready"),
     ],
