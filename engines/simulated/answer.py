@@ -31,7 +31,7 @@ class Answer:
         target: tokens to produce; `natural` says whether the end is the text's own.
         arrival: when the request was complete, in seconds of CLOCK_MONOTONIC, as every time here.
         send: writes to the connection; `close` ends the response there.
-        times: intended moment of every token; `late` is the worst delay of a chunk against its moment.
+        times: intended moment of every token; `sent`: when it was really written.
         cached: prompt tokens that came from the prefix cache.
         prompt_digest: identifies the prompt in the ground truth.
     """
@@ -50,10 +50,8 @@ class Answer:
     created: int = field(default_factory=lambda: int(time.time()))
     produced: int = 0
     times: list[float] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
     chunks: int = 0
-    late: float = 0.0
-    first_sent: float | None = None
-    last_sent: float | None = None
     cached: int = 0
     reports_usage: bool = True
     gone: bool = False
@@ -91,7 +89,8 @@ class Answer:
             self._write(text, first)
         elif self.done:
             self._respond()
-        self._sent(moment)
+        self.sent.extend([time.monotonic()] * count)
+        self.chunks += 1
         if self.done:
             self.close()
 
@@ -138,14 +137,6 @@ class Answer:
         if self.reports_usage:
             body["usage"] = self.usage()
         self.send(response(200, json.dumps(body).encode()))
-
-    def _sent(self, moment: float) -> None:
-        now = time.monotonic()
-        self.late = max(self.late, now - moment)
-        self.last_sent = now
-        self.chunks += 1
-        if self.first_sent is None:
-            self.first_sent = now
 
 
 def response(status: int, body: bytes, kind: str = "application/json") -> bytes:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,8 +18,8 @@ from engines.simulated.driver import Driver
 from engines.simulated.intake import Intake, Prompt
 from engines.simulated.truth import Truth
 
-INLINE = 2000
-"""Bodies of up to so many bytes are tokenised at once, longer ones beside the event loop."""
+SHORT = 2000
+"""Bodies of up to so many bytes are read on the event loop, longer ones beside it."""
 
 
 class App:
@@ -37,6 +38,7 @@ class App:
         self._open: set[Answer] = set()
         self._served = 0
         self._pool = ThreadPoolExecutor(1, "tokeniser")
+        self._short: deque[Callable[[], None]] = deque()
         self._routes: dict[tuple[str, str], Callable[[], bytes]] = {
             ("GET", "/health"): lambda: response(200, b""),
             ("GET", "/v1/models"): self._models,
@@ -64,12 +66,14 @@ class App:
         """
         arrival = time.monotonic()
         begin = partial(self._begin, arrival, send, close, started)
-        if len(body) <= INLINE:
-            begin(_outcome(self._intake, body))
-            return
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, _outcome, self._intake, body)
-        future.add_done_callback(lambda done: begin(done.result()))
+        if len(body) > SHORT:
+            future = loop.run_in_executor(self._pool, _outcome, self._intake, body)
+            future.add_done_callback(lambda done: begin(done.result()))
+            return
+        self._short.append(partial(self._read_short, begin, body))
+        if len(self._short) == 1:
+            loop.call_soon(self._short[0])
 
     def gone(self, answer: Answer) -> None:
         """A client has left its answer."""
@@ -88,6 +92,13 @@ class App:
         """Write what is kept."""
         if self._truth is not None:
             self._truth.flush()
+
+    def _read_short(self, begin: Callable[[Prompt | BadRequest], None], body: bytes) -> None:
+        """Read one body, and the next one only once the loop has looked for arrivals and alarms."""
+        begin(_outcome(self._intake, body))
+        self._short.popleft()
+        if self._short:
+            asyncio.get_running_loop().call_soon(self._short[0])
 
     def _begin(
         self,

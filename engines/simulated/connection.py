@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from typing import cast
 
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
+        self._file: int = transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol: an answer in progress is dropped."""
@@ -97,8 +99,20 @@ class Connection(asyncio.Protocol):
         return not self._closed
 
     def _send(self, data: bytes) -> None:
-        if not self._closed:
-            self._transport.write(data)
+        """Write at once: the loop would gather all writes of an iteration first, and tokens are due now."""
+        if self._closed:
+            return
+        written = 0
+        if not self._transport.get_write_buffer_size():
+            try:
+                written = os.write(self._file, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                self._transport.abort()
+                return
+        if written < len(data):
+            self._transport.write(data[written:])
 
     def _done(self) -> None:
         self._busy, self._answer = False, None

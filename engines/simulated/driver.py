@@ -24,6 +24,9 @@ from engines.simulated.settings import Fixed, Settings, Simulation
 SLIP = 0.02
 """Seconds by which the machine may run behind the model before the model waits for it."""
 
+SEND_SECONDS = 12e-6
+"""Tokens of one step leave one after another; this is a write to a socket, and does not scale with speed."""
+
 Done = Callable[[Answer], None]
 
 
@@ -67,8 +70,8 @@ class Noise:
 class Batching:
     """Steps of the scheduler, each as long as the performance model says.
 
-    A step ends at its intended moment whatever the machine does; answers that arrive during a step join
-    the next.
+    A step ends at its intended moment whatever the machine does. Its tokens are due then, each SEND_SECONDS
+    after the one before. Answers that arrive during a step join the next.
     """
 
     def __init__(
@@ -145,11 +148,11 @@ class Batching:
         if step is None:
             return
         self._step, self._planned = None, True
-        for sequence, tokens in self._scheduler.finish(step):
+        for place, (sequence, tokens) in enumerate(self._scheduler.finish(step)):
             answer = self._answers.get(sequence)
             if answer is not None:
                 answer.cached = sequence.cached or 0
-                answer.emit(tokens, moment)
+                answer.emit(tokens, moment + place * SEND_SECONDS)
                 if answer.done:
                     self._finish(sequence, answer)
         late = time.monotonic() - moment

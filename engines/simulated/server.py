@@ -135,7 +135,7 @@ async def _serve(options: Options, shape: ModelShape, intake: Intake, listener: 
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    _quieten_collector()
+    _stay_prompt()
     server = await loop.create_server(lambda: Connection(app), sock=listener, backlog=_BACKLOG)
     log(f"INFO Listening on http://{options.host}:{options.port}")
     await ended.wait()
@@ -153,11 +153,12 @@ def _driver(options: Options, shape: ModelShape, app: App) -> Driver:
     return Batching(settings, simulation, costs, capacity, app.done)
 
 
-def _quieten_collector() -> None:
-    """Collections of what the start-up left would delay tokens by milliseconds."""
+def _stay_prompt() -> None:
+    """Keep the collector and the tokenising thread from delaying tokens by milliseconds."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(1e-4)
 
 
 _CAPTURING = "INFO Graph capturing finished"

@@ -15,10 +15,10 @@ _KEPT = 4096
 class Truth:
     """Keeps a record of each answer and writes them when nothing is in flight, so as not to disturb any.
 
-    A line holds, in seconds of CLOCK_MONOTONIC, `arrival`, `tokens` (the intended moment of each),
-    `first_sent` and `last_sent` (when the first and last chunk were really written), `late` (worst delay of a
-    chunk); and `id`, `prompt_sha256`, `text_sha256`, `prompt_tokens`, `completion_tokens`, `cached_tokens`,
-    `chunks`, `finish` (`stop`, `length`, `gone`).
+    A line holds, in seconds of CLOCK_MONOTONIC, `arrival`, `tokens` (the intended moment of each), `sent`
+    (when each was really written) and `late` (the worst of the differences: a server that cannot keep up);
+    and `id`, `prompt_sha256`, `text_sha256`, `prompt_tokens`, `completion_tokens`, `cached_tokens`, `chunks`,
+    `finish` (`stop`, `length`, `gone`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,9 +46,8 @@ def _record(answer: Answer) -> dict[str, Any]:
         "id": answer.identity,
         "arrival": answer.arrival,
         "tokens": [round(moment, 7) for moment in answer.times],
-        "first_sent": answer.first_sent,
-        "last_sent": answer.last_sent,
-        "late": answer.late,
+        "sent": [round(moment, 7) for moment in answer.sent],
+        "late": max((b - a for a, b in zip(answer.times, answer.sent, strict=True)), default=0.0),
         "prompt_sha256": answer.prompt_digest,
         "text_sha256": hashlib.sha256(answer.text().encode()).hexdigest(),
         "prompt_tokens": len(answer.prompt),
