@@ -82,7 +82,9 @@ class Table:
 
     def reference_of(self, run: Run) -> Reference:
         """What counts as 1.00x for a run of this table."""
-        return reference(run, self.reference, self.pools[run.scenario])
+        found = reference(run, self.reference, self.pools[run.scenario])
+        assert found is not None, "runs without a reference are left out of the table"
+        return found
 
     def ranked(self, focus: str | None = None) -> list[Row]:
         """Rows by aggregate or by one scenario, complete ones first."""
@@ -146,14 +148,14 @@ def _table(key: Setting, runs: list[Run]) -> Table:
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
     pools = {letter: pool(run for run in finished if run.scenario == letter) for letter in scenarios}
     name = "torch" if pools and all(each.baselines for each in pools.values()) else "default"
-    usable = tuple(letter for letter in scenarios if pools[letter].baselines or pools[letter].defaults)
-    for letter in sorted(set(scenarios) - set(usable)):
-        notes.append(f"scenario {letter} is left out: no torch baseline and no engine default")
-    usable_runs = [run for run in finished if run.scenario in usable]
-    bare = Table(key, name, usable, (), tuple(runs), tuple(notes), pools)
-    return replace(
-        bare, rows=tuple(ranked([*_methods(bare, usable_runs), *_defaults(bare, usable_runs)], usable))
-    )
+    usable = [run for run in finished if reference(run, name, pools[run.scenario])]
+    for run in finished:
+        if run not in usable:
+            notes.append(f"{run.path} is left out: neither a torch baseline nor a default was measured whole")
+    letters = tuple(letter for letter in scenarios if any(run.scenario == letter for run in usable))
+    bare = Table(key, name, letters, (), tuple(runs), tuple(notes), pools)
+    rows = ranked([*_methods(bare, usable), *_defaults(bare, usable)], letters)
+    return replace(bare, rows=tuple(rows))
 
 
 def label(run: Run, budgets: bool) -> str:
@@ -233,8 +235,9 @@ def _defaults(table: Table, runs: Sequence[Run]) -> list[Row]:
         if scores:
             seed, engine, score = scores[-1]
             against = table.reference_of(run)
-            base = against.score if seed == run.seeds[1] else against.dev
-            found[f"{engine} default"][run.scenario].append((run, Counted(score / base, 1.0, None, None)))
+            scale = 1 / against.score if seed == run.seeds[1] else against.scale
+            one = Counted(score * scale if scale else 1.0, 1.0, None, None)
+            found[f"{engine} default"][run.scenario].append((run, one))
     rows = [
         _row(table, method, "default", {letter: _given(letter, ones) for letter, ones in cells.items()})
         for method, cells in found.items()

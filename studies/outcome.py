@@ -1,7 +1,8 @@
 """What one run counts for in a comparison: its speedups, and what was put down to 1.00x, and why.
 
-Scores of one seed are held against scores of the same seed: the submitted server's against the torch baseline
-and the engine default on the held-out requests, the found one's on the requests that were searched on.
+Like is held against like: the submitted server against the torch baseline and the engine default on the same
+held-out requests. A search that measured parts of a scenario reads its found server against the default, as
+measured the same way, and carries that ratio over to the default's held-out score.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from studies.errors import BadInput
 from studies.record import Run
 
 Scores = Mapping[int, list[float]]
@@ -60,13 +60,13 @@ def _baseline_seed(run: Run) -> int:
 
 
 def default_scores(run: Run) -> list[tuple[int, str, float]]:
-    """The engine default's scores that a run measured: (seed, engine, score)."""
+    """The engine default's scores over whole scenarios that a run measured: (seed, engine, score)."""
     default = run.result.get("default")
     score = _score(default)
     if default is None or score is None:
         return []
     engine = str(default.get("engine"))
-    scores = [(run.seeds[0], engine, score)]
+    scores = [(run.seeds[0], engine, score)] if run.measured_whole(default) else []
     submitted = run.result.get("submitted") or {}
     if submitted.get("ratio") and submitted.get("score"):
         scores.append((run.seeds[1], engine, submitted["score"] / submitted["ratio"]))
@@ -79,27 +79,31 @@ class Reference:
 
     Attributes:
         name: `torch`, or `default` where there is no torch baseline (the simulated engine).
-        score: on the held-out requests; `dev`: on those searched on.
+        score: on the held-out requests.
         default: the engine default's, held out.
+        scale: what makes a speedup of a score that the run measured on its dev seed; None where nothing does.
     """
 
     name: str
     score: float
-    dev: float
     default: float | None
+    scale: float | None
 
 
-def reference(run: Run, name: str, pooled: Pool) -> Reference:
-    """The reference of a run. Raises BadInput where nobody measured one."""
+def reference(run: Run, name: str, pooled: Pool) -> Reference | None:
+    """The reference of a run; None where nobody measured one."""
     dev, held_out = run.seeds
     default = pooled.default(held_out, run.engines)
-    if name == "torch":
-        score, on_dev = pooled.baseline(held_out), pooled.baseline(dev)
+    score = pooled.baseline(held_out) if name == "torch" else default
+    if score is None:
+        return None
+    own = run.result.get("default")
+    if own and _score(own) and not run.measured_whole(own):
+        scale = default / score / own["score"] if default else None
     else:
-        score, on_dev = default, pooled.default(dev, run.engines)
-    if score is None or on_dev is None:
-        raise BadInput(f"{run.path} has nothing to be compared with: run `ceiling baseline` first")
-    return Reference(name, score, on_dev, default)
+        on_dev = pooled.baseline(dev) if name == "torch" else pooled.default(dev, run.engines)
+        scale = 1 / on_dev if on_dev else None
+    return Reference(name, score, default, scale)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def count(run: Run, against: Reference) -> Counted:
     return Counted(
         speedup=ratio if against.name == "default" and ratio else score / against.score,
         over_default=ratio,
-        found=found / against.dev if found else None,
+        found=found * against.scale if found and against.scale else None,
         reason=reason,
     )
 
@@ -140,10 +144,15 @@ def _submitted_score(submitted: Mapping[str, Any], against: Reference) -> tuple[
         return against.score, "nothing was submitted"
     score = _score(submitted)
     if score is None or not submitted.get("valid", True):
-        return against.score, str(submitted.get("reason") or "invalid")
+        return against.score, _told(submitted)
     if against.name == "torch" and score < against.score:
         return against.score, f"slower than the torch baseline ({score / against.score:.2f}x)"
     return score, None
+
+
+def _told(submitted: Mapping[str, Any]) -> str:
+    """The reason without the path of its log, so that like reasons are counted together."""
+    return str(submitted.get("reason") or "invalid").partition(" (log: ")[0]
 
 
 def _score(part: Mapping[str, Any] | None) -> float | None:

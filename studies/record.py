@@ -80,6 +80,20 @@ class Run:
         """Measurements by id."""
         return {event["id"]: event for event in self.events if event["event"] == "measurement"}
 
+    def measurement_of(self, part: Event) -> Event | None:
+        """The measurement that a part of the result rests on: the one it names, else its trial's last one."""
+        ids = [part["measurement"]] if part.get("measurement") else []
+        for trial in self.trials:
+            if not ids and trial["trial"] == part.get("trial"):
+                ids = list(trial.get("measurements", ()))
+        return self.measurements.get(str(ids[-1])) if ids else None
+
+    def measured_whole(self, part: Event) -> bool:
+        """Whether a part of the result rests on a whole scenario (a part of it scores otherwise)."""
+        measured = self.measurement_of(part)
+        fidelity = measured["fidelity"] if measured else {}
+        return all(fidelity.get(share, 1.0) == 1.0 for share in ("requests", "output"))
+
     @cached_property
     def curve(self) -> tuple[Point, ...]:
         """Best dev-seed score so far against GPU-seconds; a point an improvement."""

@@ -122,12 +122,7 @@ def _interval(run: Run, part: Part) -> Interval | None:
     """The part's own interval, its measurement's, or that of its trial's last one."""
     if part.get("interval"):
         return float(part["interval"][0]), float(part["interval"][1])
-    measurement = part.get("measurement")
-    if isinstance(measurement, str):
-        measurement = run.measurements.get(measurement)
-    if measurement is None and "trial" in part:
-        of_trial = [m for m in run.measurements.values() if m.get("trial") == part["trial"]]
-        measurement = of_trial[-1] if of_trial else None
+    measurement = run.measurement_of(part)
     interval = measurement.get("interval") if measurement else None
     return (float(interval[0]), float(interval[1])) if interval else None
 

@@ -139,7 +139,7 @@ def _plot(table: Table, letter: str, colours: Mapping[str, str]) -> charts.Plot:
         charts.Line(
             label=f"{row.method}, seed {run.seeds[0]}",
             colour=colours[row.method],
-            points=[(point.gpu_seconds, point.score / table.reference_of(run).dev) for point in run.curve],
+            points=_points(run, table.reference_of(run).scale),
             end=float(run.result.get("gpu_seconds") or 0.0),
         )
         for row in table.rows
@@ -150,6 +150,10 @@ def _plot(table: Table, letter: str, colours: Mapping[str, str]) -> charts.Plot:
     budgets = {run.header.get("budget") for run in shown}
     limit = float(budgets.pop() or 0.0) or None if len(budgets) == 1 else None
     return charts.lines(series, limit=limit, label=f"Best so far against GPU time, scenario {letter}")
+
+
+def _points(run: Run, scale: float | None) -> list[tuple[float, float]]:
+    return [(point.gpu_seconds, point.score * scale) for point in run.curve] if scale else []
 
 
 def _outcomes(table: Table) -> list[tuple[Row, Markup, str]]:

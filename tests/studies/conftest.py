@@ -23,6 +23,7 @@ class RunBuilder:
 
     Attributes:
         scores: dev-seed scores of the trials; the first is the default's; None for a crash.
+        share: fidelity of their measurements.
         submitted: held-out score, or the reason why there is none.
     """
 
@@ -37,6 +38,7 @@ class RunBuilder:
     scores: Sequence[float | None] = (2.0, 3.0)
     submitted: float | str | None = 2.9
     ratio: float | None = None
+    share: float = 1.0
     end: str | None = "budget"
     header: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,13 +80,15 @@ class RunBuilder:
         ledger.append("ask", **ask)
         for phase in ("starting", "warming", "measuring", "stopping"):
             ledger.append("phase", trial=number, attempt=0, phase=phase)
+        measured = measurement(score or 0.0, self.scenario, self.seeds[0], self.share)
         if score is not None:
-            ledger.append("measurement", **ask, **measurement(score, self.scenario, self.seeds[0]))
+            ledger.append("measurement", **ask, **measured)
         ledger.append(
             "trial",
             **ask,
             state="crashed" if score is None else "complete",
             score=score,
+            measurements=[measured["id"]] if score is not None else [],
             crash="out-of-memory" if score is None else None,
             detail="no room" if score is None else "",
             seconds={"start": 6.0, "measure": 3.0, "stop": 1.0},
@@ -139,14 +143,14 @@ class RunBuilder:
         }
 
 
-def measurement(score: float, scenario: str, seed: int) -> dict[str, Any]:
+def measurement(score: float, scenario: str, seed: int, share: float = 1.0) -> dict[str, Any]:
     """The fields of a valid measurement."""
     return {
         "id": f"m{next(_ids)}",
         "scenario": scenario,
         "profile": "cpu",
         "seed": seed,
-        "fidelity": {"requests": 1.0, "output": 1.0, "block": 0},
+        "fidelity": {"requests": share, "output": 1.0, "block": 0},
         "invalid_reasons": [],
         "score": score,
         "interval": [score * 0.95, score * 1.05],

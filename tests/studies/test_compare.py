@@ -100,6 +100,27 @@ def test_submitted_is_held_against_the_default_on_the_same_requests(
     assert rows["vllm default"].speedup.mean == pytest.approx(64 / 0.99 / 12)
 
 
+def test_a_search_on_parts_of_the_scenario_is_read_against_its_own_default(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """At half the requests every server scores lower: 3.0 against 2.0 there is what 9.0 against 6.0 is."""
+    make_run("search", scores=(2.0, 3.0), share=0.5, submitted=9.0, ratio=1.5, baseline=4.0)
+    make_run("agent", method="agent:x", kind="agent", scores=(None, 6.0), submitted=6.0, baseline=4.0)
+    table = only(tmp_path / "runs")
+    rows = {row.method: row.entries["C"] for row in table.rows}
+    found = {name: entry.found.mean for name, entry in rows.items() if entry.found}
+    assert found == {"tpe (vllm)": pytest.approx(9.0 / 4.0), "agent:x (vllm)": pytest.approx(6.0 / 4.0)}
+    assert rows["vllm default"].speedup.mean == pytest.approx(6.0 / 4.0)
+    assert rows["agent:x (vllm)"].over_default == rows["vllm default"].over_default
+
+
+def test_a_run_without_any_reference_is_left_out_and_named(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("a", scores=(None, 2.0), baseline=None, submitted=2.0)
+    table = only(tmp_path / "runs")
+    assert not table.rows
+    assert any(str(path) in note for note in table.notes)
+
+
 def test_agents_take_the_default_that_others_measured(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("search", scores=(2.0, 3.0))
     make_run("agent", method="agent:greedy", kind="agent", scores=(None, 6.0), submitted=6.0, baseline=None)
