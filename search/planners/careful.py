@@ -13,7 +13,7 @@ from scenarios.trial import State
 from search.planners.draws import draw, every, key
 from search.planners.feasibility import THRESHOLD, Feasibility
 
-TRIES = 16
+TRIES = 8
 """Proposals asked of the method before a random unseen config takes its place."""
 
 RANDOM_TRIES = 200

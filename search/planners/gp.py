@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from threadpoolctl import threadpool_limits
 
 from engines.contract import Config, Value
 from engines.space import Space
@@ -44,7 +45,10 @@ class Gp:
         self._ranked: list[Config] = []
 
     def suggest(self) -> Config:
-        """The candidate of highest expected improvement, then the next one, until something is told."""
+        """The candidate of highest expected improvement, then the next one, until something is told.
+
+        Linear algebra runs on one thread: matrices are small, and proposals have to repeat exactly.
+        """
         if len(self._scores) < STARTUP or self._encode.width == 0:
             return draw(self._space, self._rng)
         if not self._ranked:
@@ -65,6 +69,10 @@ class Gp:
             self._scores.append(float(np.log(score)))
 
     def _rank(self) -> list[Config]:
+        with threadpool_limits(1):
+            return self._ranked_candidates()
+
+    def _ranked_candidates(self) -> list[Config]:
         x = self._encode.matrix(self._configs)
         y = np.array(self._scores)
         scaled = (y - y.mean()) / (y.std() or 1.0)

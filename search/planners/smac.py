@@ -17,6 +17,8 @@ from ConfigSpace import (
     InCondition,
     Integer,
 )
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
+from smac.runhistory import StatusType, TrialInfo, TrialValue
 
 from engines.contract import Config, Value
 from engines.space import Parameter, Space
@@ -28,6 +30,9 @@ INITIAL = 8
 TRIALS = 200
 CHALLENGERS = 500
 STARTS = 5
+
+LEAVES = 1024
+"""Of a tree. SMAC's own bound, a million, is allocated beforehand at every fit."""
 
 
 class Smac:
@@ -48,8 +53,10 @@ class Smac:
         self._drawn = None
         if self._facade is not None:
             try:
-                info = self._facade.ask()
-            except StopIteration:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    info = self._facade.ask()
+            except (StopIteration, ConfigurationSpaceExhaustedException):
                 self._facade = None
             else:
                 config = self._decoded(info.config)
@@ -65,8 +72,6 @@ class Smac:
 
     def tell(self, number: int, config: Config, score: float | None) -> None:
         """Scores go to the model; the rest stays out of it. Scores must be positive."""
-        from smac.runhistory import StatusType, TrialInfo, TrialValue
-
         info = self._open.pop(number, None)
         if self._facade is None or score is None:
             return
@@ -141,7 +146,7 @@ def _facade(codes: ConfigurationSpace, seed: int) -> Any:
         scenario = Scenario(codes, deterministic=True, n_trials=TRIALS, seed=seed, output_directory=output)
         return Facade(
             scenario,
-            model=RandomForest(codes, log_y=True, n_jobs=1, seed=seed),
+            model=RandomForest(codes, log_y=True, n_jobs=1, seed=seed, max_depth=20, max_leaf_nodes=LEAVES),
             acquisition_maximizer=Facade.get_acquisition_maximizer(
                 scenario, challengers=CHALLENGERS, local_search_iterations=STARTS
             ),
