@@ -113,7 +113,7 @@ def _check_speculation(config: Config, model: Model) -> None:
 def _check_kernels(config: Config) -> None:
     backend, numbers = config.get("attention-backend"), str(config.get("kv-cache-dtype", "auto"))
     if backend == "fa3" and numbers == "fp8_e5m2":
-        raise Infeasible("attention-backend=fa3 does not do kv-cache-dtype=fp8_e5m2: take fp8_e4m3")
+        raise Infeasible("attention-backend=fa3 does not do kv-cache-dtype=fp8_e5m2: take fp8_e4m3 or triton")
     if config.get("disable-cuda-graph") is True and config.get("enable-torch-compile") is True:
         raise Infeasible("enable-torch-compile works inside captured graphs: not with disable-cuda-graph")
     if config.get("enable-mixed-chunk") is True and config.get("chunked-prefill-size") == -1:
