@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def parse(argv: Sequence[str]) -> Options:
     )
 
 
+@cache
 def flags() -> frozenset[str]:
     """Names of all flags without dashes, the `no-` forms of switches included."""
     return frozenset(

@@ -1,0 +1,95 @@
+"""The simulated engine's answers: natural text of exactly known tokens, and what speculation makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from platformdirs import user_cache_dir
+from tokenizers import Tokenizer
+
+from engines.simulated.answer import Answer
+from engines.simulated.chat import ChatRequest
+from engines.simulated.drafts import Drafter
+from engines.simulated.scheduler import Scheduler, Sequence
+from engines.simulated.settings import Settings
+from engines.simulated.text import Lexicon, Story, natural_length
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    model = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return Tokenizer.from_file(str(model / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def lexicon(tokenizer: Tokenizer) -> Lexicon:
+    return Lexicon.build(tokenizer)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 30, 400])
+def test_an_answer_encodes_back_to_exactly_its_tokens(
+    length: int, lexicon: Lexicon, tokenizer: Tokenizer
+) -> None:
+    for seed in range(20):
+        tokens = Story(lexicon, seed, length).take(length)
+        text = b"".join(piece for _, piece in tokens).decode()
+        assert len(tokens) == length
+        assert tokenizer.encode(text, add_special_tokens=False).ids == [token for token, _ in tokens]
+
+
+def test_a_seed_is_a_text(lexicon: Lexicon) -> None:
+    texts = [tuple(Story(lexicon, seed, 100).take(100)) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_text_is_the_same_however_it_is_taken(lexicon: Lexicon) -> None:
+    whole, slow = Story(lexicon, 5, 90), Story(lexicon, 5, 90)
+    for end in range(1, 91):
+        slow.take(end)
+    assert slow.tokens == whole.take(90)
+
+
+def test_natural_lengths_vary_about_their_median() -> None:
+    lengths = sorted(natural_length(seed) for seed in range(999))
+    assert 150 < lengths[499] < 210
+    assert lengths[0] < 60 < 500 < lengths[-1]
+
+
+def acceptance(story: Story, tokenizer: Tokenizer, length: int) -> float:
+    """Share of drafted tokens that come true over a whole answer."""
+    prompt = tokenizer.encode("The farmer crossed the river and the road.", add_special_tokens=False).ids
+    answer = Answer(
+        "id", "m", ChatRequest(()), story, prompt, length, False, 0.0, lambda _: None, lambda: None
+    )
+    sequence = Sequence(len(prompt), length, speculate=Drafter(answer, 3, 5))
+    scheduler = Scheduler(Settings(), 10**5)
+    scheduler.submit(sequence)
+    while step := scheduler.plan():
+        scheduler.finish(step)
+    assert sequence.produced == length
+    return sequence.accepted / max(1, sequence.drafted)
+
+
+def test_speculation_pays_on_loops_and_not_on_prose(lexicon: Lexicon, tokenizer: Tokenizer) -> None:
+    assert acceptance(Story(lexicon, 3, 600, looping=True), tokenizer, 600) > 0.9
+    assert acceptance(Story(lexicon, 3, 600), tokenizer, 600) < 0.6
+
+
+def test_real_tokenizers_carry_the_text(smollm2: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
+    lexicon = Lexicon.build(tokenizer)
+    for seed in range(30):
+        tokens = Story(lexicon, seed, 500).take(500)
+        text = b"".join(piece for _, piece in tokens).decode()
+        assert tokenizer.encode(text, add_special_tokens=False).ids == [token for token, _ in tokens]
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """The real model's directory, where `ceiling models fetch smollm2-135m` has put it."""
+    path = Path(user_cache_dir("ceiling")) / "models" / "smollm2-135m"
+    if not (path / "tokenizer.json").exists():
+        pytest.skip("smollm2-135m is not fetched")
+    return path
