@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from scenarios.profiles import scenario
+from scenarios.scenario import ScenarioError
 from studies.durations import short
 from studies.estimates import Interval, ratio_interval
 from studies.progress import config_words
@@ -48,16 +51,23 @@ def _scores(run: Run) -> Table:
     seeds = f"seeds {run.seeds[0]} (dev), {run.seeds[1]} (held out)"
     engines = "+".join(run.engines)
     title = f"Scenario {run.scenario}, profile {run.header['profile']}: {run.method} over {engines}, {seeds}"
-    grid = Table(title=title, title_justify="left")
-    grid.add_column("server")
+    grid = Table(title=f"{title}\nscore: {unit(run)}", title_justify="left", box=SIMPLE_HEAD)
+    grid.add_column("server", no_wrap=True)
     grid.add_column("config", overflow="fold")
     for name in ("score", "over torch", "over default"):
         grid.add_column(name, justify="right")
     for name, part in _lines(run):
-        if part is None and name == "default, held out":
-            continue
-        grid.add_row(name, _config(run, name, part), *_figures(run, part))
+        if part is not None or name in ("best found", "submitted"):
+            grid.add_row(name, _config(run, name, part), *_figures(run, part))
     return grid
+
+
+def unit(run: Run) -> str:
+    """What the run's score is, in words; higher is better."""
+    try:
+        return f"{scenario(str(run.header['profile']), run.scenario).score.value}, higher is better"
+    except ScenarioError:
+        return "higher is better"
 
 
 def _lines(run: Run) -> list[tuple[str, Part | None]]:
@@ -66,8 +76,8 @@ def _lines(run: Run) -> list[tuple[str, Part | None]]:
         ("torch baseline", result.get("baseline")),
         ("engine default", result.get("default")),
         ("best found", result.get("found")),
-        ("default, held out", held_out_default(result.get("submitted"))),
-        ("submitted, held out", result.get("submitted")),
+        ("default (held out)", held_out_default(result.get("submitted"))),
+        ("submitted", result.get("submitted")),
     ]
 
 
@@ -149,7 +159,9 @@ def _gpu_seconds(run: Run) -> Table:
     total = float(run.result.get("gpu_seconds") or 0.0)
     budget = run.header.get("budget")
     of = f" of {short(budget)}" if budget else ""
-    grid = Table(title=f"GPU time: {short(total)}{of} ({total:.1f} GPU-seconds)", title_justify="left")
+    grid = Table(
+        title=f"GPU time: {short(total)}{of} ({total:.1f} GPU-seconds)", title_justify="left", box=SIMPLE_HEAD
+    )
     split = run.result.get("split", {})
     for name in split:
         grid.add_column(name, justify="right")
