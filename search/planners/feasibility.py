@@ -16,7 +16,7 @@ from search.planners.draws import Encoder
 EVIDENCE = 4
 """Failures, and successes, that must have been seen before anything is refused."""
 
-THRESHOLD = 0.65
+THRESHOLD = 0.6
 """A config whose chance of failing is above this is not proposed while another one can be found."""
 
 FAILED = frozenset({State.CRASHED, State.INFEASIBLE})

@@ -136,7 +136,7 @@ def test_failures_carry_no_number_and_stopped_trials_say_nothing(name: str) -> N
 
 @every_planner
 def test_crashes_are_learnt_and_left_alone(name: str) -> None:
-    told = explore(planner(name, SPACE, 9), 32, lambda config: outcome(config, crashing=True))
+    told = explore(planner(name, SPACE, 0), 40, lambda config: outcome(config, crashing=True))
     late = statistics.mean(crashes(config) for config, _, _ in told[-16:])
     everywhere = statistics.mean(crashes(config) for config in every(SPACE))
     assert everywhere > 0.35
