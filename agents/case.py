@@ -81,8 +81,8 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its result."""
-        return any(event["event"] == "result" for event in self.events)
+        """Whether nothing is left to do in the run."""
+        return any(event["event"] == "end" and event["reason"] != "interrupted" for event in self.events)
 
     def noted(self, what: str) -> list[dict[str, Any]]:
         """The notes of a kind."""

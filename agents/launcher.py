@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,9 @@ def write_script(engine: Engine, config: Config, model: Model) -> str:
     launch = engine.command(config, model, "127.0.0.1", _PORT)
     said = json.dumps({"engine": engine.name, "config": dict(config)})
     exports = [f"export {name}={_quoted(value)}" for name, value in launch.env.items()]
+    folder = Path(launch.argv[0]).parent
+    if folder.is_absolute():
+        exports.append(f'export PATH={_quoted(str(folder))}:"$PATH"')
     line = " ".join(map(_quoted, launch.argv))
     return "\n".join(["#!/bin/bash", f"# CEILING_CONFIG {said}", *exports, f"exec {line}", ""])
 
@@ -158,5 +162,15 @@ def environment(
         "MODEL_PATH": str(model.path),
         "SERVED_MODEL_NAME": model.name,
         "CUDA_VISIBLE_DEVICES": "",
+        **machine(),
         **cuda,
+    }
+
+
+def machine() -> dict[str, str]:
+    """The caller's variables that say where this machine's drivers and libraries are."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("LD_LIBRARY_PATH", "TZ") or name.startswith(("CUDA_", "NVIDIA_", "NCCL_"))
     }

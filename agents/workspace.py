@@ -12,8 +12,9 @@ from typing import Any
 
 import jinja2
 
+from agents.caches import copy_caches
 from agents.case import Case
-from agents.launcher import FILE, write_script
+from agents.launcher import FILE, machine, write_script
 from agents.sandbox import Bare, Box, Sandbox, model_paths, program_paths
 from agents.snapshot import digest, read_plain
 from agents.spec import AgentSpec
@@ -66,9 +67,10 @@ class Places:
 
 
 def make_room(place: Path) -> None:
-    """Create `workspace`, `home` and `tmp`, keeping what is there."""
+    """Create `workspace`, `home` (with the machine's compile caches) and `tmp`, keeping what is there."""
     for name in ("workspace", "home", "tmp"):
         (place / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy_caches(Path.home(), place / "home")
 
 
 def box(spec: AgentSpec, place: Path, visible: Iterable[Path], hidden: Path, socket: Path | None) -> Box:
@@ -80,7 +82,7 @@ def box(spec: AgentSpec, place: Path, visible: Iterable[Path], hidden: Path, soc
 
 def visible(spec: AgentSpec, engines: Iterable[Engine], program: tuple[str, ...] = ()) -> tuple[Path, ...]:
     """Host paths that show in the sandbox: engines, model, and the agent's program."""
-    paths = [*program_paths((str(INTERPRETER),), {}), KEEPER, SCRIPTED, *model_paths(spec.model.path)]
+    paths = [*program_paths((str(INTERPRETER),), machine()), KEEPER, SCRIPTED, *model_paths(spec.model.path)]
     for engine in engines:
         launch = engine.command(engine.default_config, spec.model, "127.0.0.1", 1)
         paths += program_paths(launch.argv, launch.env if engine.real else {})
