@@ -134,7 +134,7 @@ def test_failures_carry_no_number_and_stopped_trials_say_nothing(name: str) -> N
     assert made.ask(9) is not None
 
 
-@every_planner
+@pytest.mark.parametrize("name", ["random", "tpe", "gp"])
 def test_crashes_are_learnt_and_left_alone(name: str) -> None:
     told = explore(planner(name, SPACE, 0), 40, lambda config: outcome(config, crashing=True))
     late = statistics.mean(crashes(config) for config, _, _ in told[-16:])

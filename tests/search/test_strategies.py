@@ -1,0 +1,263 @@
+"""Strategies, in a made-up world: what they ask, when they stop, and what they submit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.contract import Config
+from engines.space import Parameter, Space
+from scenarios import profiles
+from scenarios.scenario import Fidelity
+from scenarios.trial import Drop, State
+from search.record import Record
+from search.result import result
+from search.strategies import UnknownStrategy, strategy
+from search.strategies.compare import gap, readings
+from search.strategies.ladder import keeps_regime, ladder
+from search.strategies.race import ERROR_RATE, Race
+from tests.search.landscape import score
+from tests.search.world import Search, World, asks
+
+
+def hill(engine: str, config: Config) -> float:
+    return score(config)
+
+
+def flat_but_default(engine: str, config: Config) -> float:
+    return 10.0 if not config else 9.0
+
+
+def trials(events: list[dict[str, Any]], *origins: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == "trial" and event["origin"] in origins]
+
+
+def test_the_default_is_trial_0_and_the_rest_follows(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), planner="tpe").begin()
+    first = next(event for event in events if event["event"] == "ask")
+    assert (first["trial"], first["origin"], first["config"]) == (0, "default", {})
+    origins = [event["origin"] for event in events if event["event"] == "ask"]
+    assert origins == sorted(origins, key=["default", "planner", "final"].index)
+    finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
+    seeds = {plan["seed"] for event in finals for plan in event["plans"]}
+    assert seeds == {1337}
+    explored = [event for event in events if event["event"] == "ask" and event["origin"] != "final"]
+    assert {plan["seed"] for event in explored for plan in event["plans"]} == {21}
+
+
+def test_the_finals_bracket_the_candidates_with_the_default(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), wall=3600.0, trials=25).begin()
+    finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
+    blocks = [[plan["fidelity"]["block"] for plan in event["plans"]] for event in finals]
+    assert [bool(event["config"]) for event in finals] == [False, True, True, True, False]
+    assert blocks == [[0], [0, 1], [0, 1], [0, 1], [1]]
+    assert all(plan["fidelity"]["requests"] == 1.0 for event in finals for plan in event["plans"])
+
+
+def test_a_better_config_is_found_and_submitted_with_its_ratio(tmp_path: Path) -> None:
+    outcome = result(Search(tmp_path, World(hill), planner="tpe").begin())
+    submitted = outcome["submitted"]
+    assert submitted["valid"]
+    assert submitted["config"]
+    truth = score(submitted["config"]) / score({})
+    assert truth > 1.2
+    assert submitted["ratio"] == pytest.approx(truth, rel=0.06)
+    assert submitted["ratio_interval"][0] > 1.0
+    assert submitted["ratio_interval"][0] < truth < submitted["ratio_interval"][1]
+    assert 0.3 < submitted["chance_best"] <= 1.0
+    assert outcome["found"]["score"] >= outcome["default"]["score"]
+
+
+def test_where_nothing_beats_the_default_it_is_the_answer(tmp_path: Path) -> None:
+    """At the stated error rate of one in twenty, over 60 searches."""
+    submitted = []
+    for seed in range(60):
+        world = World(lambda engine, config: 10.0, noise=0.02, seed=seed)
+        search = Search(tmp_path / str(seed), world, seed=seed, trials=8, wall=None)
+        submitted.append(result(search.begin())["submitted"])
+    assert all(each["valid"] for each in submitted)
+    defaults = [each for each in submitted if each["config"] == {}]
+    assert len(defaults) >= 60 - 7
+    assert all(each["reason"].startswith("the default") for each in defaults)
+
+
+def test_clearly_slower_configs_are_dropped_after_one_block(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(flat_but_default)).begin()
+    planned = trials(events, "planner")
+    pruned = [trial for trial in planned if trial["state"] == "pruned"]
+    assert len(pruned) == len(planned)
+    assert {len(trial["measurements"]) for trial in pruned} == {1}
+    assert "of trial 0 on the same requests" in pruned[0]["detail"]
+    assert result(events)["submitted"]["reason"] == "the default: no trial read faster than it"
+
+
+def test_a_config_as_good_as_its_rival_is_rarely_dropped(tmp_path: Path) -> None:
+    """The stated error rate, with room for chance in 600 races."""
+    search = Search(tmp_path, World(lambda engine, config: 10.0))
+    plans = ladder(search.setting())
+    assert len(plans) == 3
+    world, dropped, races = search.world, 0, 600
+    for number in range(races):
+        draw = random.Random(number)
+        level = [10.0 * pow(2.718281828, draw.gauss(0, 0.02)) for _ in range(2)]
+        rival = tuple(world._measurement(plan, level[0], draw, False) for plan in plans)
+        race = Race(plans, readings(rival), 0)
+        done = [world._measurement(plans[0], level[1], draw, False)]
+        while (step := race(tuple(done))) is not None and not isinstance(step, Drop):
+            done.append(world._measurement(step, level[1], draw, False))
+        dropped += isinstance(step, Drop)
+    assert dropped / races < ERROR_RATE + 0.03
+
+
+def test_a_winner_that_fails_a_gate_gives_way_to_the_runner_up(tmp_path: Path) -> None:
+    best: list[Config] = []
+
+    def first_candidate(config: Config, seed: int) -> bool:
+        if seed == 1337 and config and not best:
+            best.append(config)
+        return seed == 1337 and bool(best) and config == best[0]
+
+    events = Search(
+        tmp_path, World(hill, invalid=first_candidate), planner="tpe", wall=3600.0, trials=25
+    ).begin()
+    submitted = result(events)["submitted"]
+    assert submitted["valid"]
+    assert submitted["config"] not in ({}, best[0])
+    assert submitted["ratio"] > 1.0
+
+
+def test_everything_ends_within_the_budget_and_the_finals_take_place(tmp_path: Path) -> None:
+    for wall in (250.0, 400.0, 900.0, 2000.0):
+        for devices in (1, 3):
+            world = World(hill)
+            search = Search(tmp_path / f"{wall}-{devices}", world, wall=wall, devices=devices)
+            events = search.begin()
+            assert max(end for _, end in world.starts) <= wall
+            assert trials(events, "final")
+            assert result(events)["submitted"]["valid"]
+
+
+def test_a_budget_for_one_trial_only(tmp_path: Path) -> None:
+    outcome = result(Search(tmp_path, World(hill), wall=70.0).begin())
+    assert outcome["trials"] == 1
+    assert outcome["submitted"] is None
+    assert outcome["found"]["config"] == {}
+
+
+def test_when_the_default_crashes_the_best_trial_goes_alone(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill, crashes=lambda engine, config: not config), trials=8).begin()
+    outcome = result(events)
+    assert outcome["default"] is None
+    assert outcome["submitted"]["valid"]
+    assert outcome["submitted"]["config"]
+    assert outcome["submitted"]["ratio"] is None
+
+
+def test_when_everything_crashes_there_is_nothing(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill, crashes=lambda engine, config: True), trials=6).begin()
+    outcome = result(events)
+    assert outcome["outcomes"] == {"crashed": 6}
+    assert outcome["found"] is None
+    assert outcome["submitted"] is None
+
+
+def test_two_engines_race_in_one_space(tmp_path: Path) -> None:
+    spaces = {
+        "one": Space("one", (Parameter("a", (1, 2, 3), 1, ordered=True),)),
+        "two": Space("two", (Parameter("b", (False, True), False),)),
+    }
+
+    def level(engine: str, config: Config) -> float:
+        return {"one": 10.0, "two": 11.0}[engine] * (1.5 if config.get("b") else 1.0)
+
+    events = Search(tmp_path, World(level), engines=spaces, trials=None, wall=None).begin()
+    assert asks(events, "default") == [("one", {}), ("two", {})]
+    assert sorted(asks(events, "planner"), key=str) == [
+        ("one", {"a": 2}),
+        ("one", {"a": 3}),
+        ("two", {"b": True}),
+    ]
+    outcome = result(events)
+    assert outcome["default"]["engine"] == "two"
+    assert (outcome["submitted"]["engine"], outcome["submitted"]["config"]) == ("two", {"b": True})
+
+
+def test_the_published_protocol(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), strategy="published", scenario="C", trials=10).begin()
+    first = next(event for event in events if event["event"] == "ask")
+    assert [plan["fidelity"]["requests"] for plan in first["plans"]] == [4 / 256]
+    finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
+    assert len(finals) == 1
+    assert finals[0]["plans"] == [
+        {
+            "scenario": "C",
+            "profile": "paper",
+            "seed": 1337,
+            "fidelity": {"requests": 1.0, "output": 1.0, "block": 0},
+            "text": "sotu",
+        }
+    ]
+    best = max(trials(events, "default", "planner"), key=lambda trial: trial["score"] or 0.0)
+    assert finals[0]["config"] == best["config"]
+    assert result(events)["submitted"]["trial"] == 10
+
+
+def test_whole_trials_and_one_finalist(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), strategy="full", trials=5).begin()
+    planned = [event for event in events if event["event"] == "ask"]
+    assert {plan["fidelity"]["requests"] for event in planned for plan in event["plans"]} == {1.0}
+    assert [event["origin"] for event in planned] == ["default", *["planner"] * 4, "final"]
+
+
+@pytest.mark.parametrize(
+    ("letter", "shares"),
+    [("A", (0.25, 0.25, 0.5)), ("B", (0.25, 0.25, 0.5)), ("C", (0.5, 0.5)), ("D", (0.25, 0.25, 0.5))],
+)
+def test_ladders_keep_the_regime(tmp_path: Path, letter: str, shares: tuple[float, ...]) -> None:
+    search = Search(tmp_path, World(hill), scenario=letter)
+    plans = ladder(search.setting())
+    assert tuple(plan.fidelity.requests for plan in plans) == shares
+    assert [plan.fidelity.block for plan in plans] == list(range(len(shares)))
+    assert all(plan.fidelity.output == 1.0 for plan in plans)
+    assert not keeps_regime(profiles.scenario("paper", "C"), 4 / 256)
+
+
+def test_the_gap_between_two_servers(tmp_path: Path) -> None:
+    search = Search(tmp_path, World(hill))
+    plans = ladder(search.setting())
+    draw = random.Random(1)
+    quiet = World(hill, noise=0.0)
+    fast = readings(quiet._measurement(plan, 12.0, draw, False) for plan in plans)
+    slow = readings(quiet._measurement(plan, 10.0, draw, False) for plan in plans[:2])
+    apart = gap(fast, slow)
+    assert apart is not None
+    assert apart.blocks == 2
+    assert apart.ratio == pytest.approx(1.2, rel=1e-9)
+    low, high = apart.interval()
+    assert low < 1.2 < high
+    assert gap(fast, ()) is None
+    again = gap(fast, slow, starts=(2, 2))
+    assert again is not None
+    assert again.error < apart.error
+
+
+def test_a_record_is_what_its_events_say(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), trials=6).begin()
+    record = Record.of(events)
+    assert not record.in_flight
+    assert record.next_number == len(record.trials)
+    assert all(trial.state in (State.COMPLETE, State.PRUNED) for trial in record.trials.values())
+    assert all(trial.measurements for trial in record.trials.values())
+
+
+def test_an_unknown_strategy_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UnknownStrategy, match="ceiling, published, full"):
+        strategy("greedy", Search(tmp_path, World(hill)).setting())
+
+
+def test_fidelity_is_full_only_when_whole() -> None:
+    assert Fidelity(block=1).full
+    assert not Fidelity(requests=0.5).full
