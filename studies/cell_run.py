@@ -17,7 +17,7 @@ def run_cell(cell: Cell, path: Path, resume: bool) -> Run:
 
 
 def _search(cell: Cell, path: Path, resume: bool) -> Run:
-    from search.search import SearchSpec
+    from search.spec import SearchSpec
 
     spec = SearchSpec(
         engines=cell.engines,
@@ -30,7 +30,7 @@ def _search(cell: Cell, path: Path, resume: bool) -> Run:
         devices=cell.devices,
         seed=cell.seeds[0],
         eval_seed=cell.seeds[1],
-        text=cell.text,
+        text=text_source(cell.text, cell.profile),
         baseline=any(is_real(name) for name in cell.engines),
     )
     return running.run_search(spec, path, resume=resume)

@@ -13,7 +13,7 @@ from engines.registry import engine
 from scenarios import models
 from scenarios.baseline import baseline
 from scenarios.profiles import profile
-from search.search import SearchSpec
+from search.spec import SearchSpec
 from studies.live import LiveView
 from studies.record import Run
 from studies.running import run_search

@@ -13,7 +13,7 @@ from studies.record import Run, open_run
 
 if TYPE_CHECKING:
     from agents import AgentSpec
-    from search.search import SearchSpec
+    from search.spec import SearchSpec
 
 INTERRUPTED = 130
 

@@ -75,10 +75,15 @@ def engine_names(text: str) -> tuple[str, ...]:
 
 
 def text_source(text: str | None, profile_name: str) -> str:
-    """The text source of `--text`, or the profile's own."""
-    from scenarios.profiles import profile
+    """The text source of `--text`, or the profile's own; fetched, so that no budget pays for it.
 
-    return text or profile(profile_name).text
+    Raises TextError.
+    """
+    from scenarios.profiles import profile
+    from scenarios.texts import documents
+    from studies.terminal import steps
+
+    return documents(text or profile(profile_name).text, steps()).source
 
 
 def check_scenario(letter: str, profile_name: str) -> str:

@@ -69,7 +69,6 @@ def search(
 
     Example: ceiling search --engine vllm --scenario C --profile cpu --model smollm2-135m --budget 20m
     """
-    from search.search import SearchSpec
     from studies import summary
     from studies.durations import parse
     from studies.running import run_search, status
@@ -77,24 +76,32 @@ def search(
     from studies.terminal import out, write_json
 
     engines = options.engine_names(engine)
+    letter = options.check_scenario(scenario, profile)
+    seconds = parse(budget) if budget else None
+    fixed = dict(_fixed(item) for item in fix or ())
+    source = options.text_source(text, profile)
+    opened = options.opened_model(model, profile)
+    path = options.new_run(run, resume, letter, engine, planner)
+
+    from search.spec import SearchSpec
+
     spec = SearchSpec(
         engines=engines,
-        scenario=options.check_scenario(scenario, profile),
+        scenario=letter,
         profile=profile,
-        model=options.opened_model(model, profile),
+        model=opened,
         planner=planner,
         strategy=strategy,
-        budget=parse(budget) if budget else None,
+        budget=seconds,
         devices=devices,
         seed=seed,
         eval_seed=eval_seed,
         planner_seed=planner_seed,
-        fixed=dict(_fixed(item) for item in fix or ()),
-        text=text,
+        fixed=fixed,
+        text=source,
         trials=trials,
         baseline=baseline and any(is_real(name) for name in engines),
     )
-    path = options.new_run(run, resume, spec.scenario, engine, planner)
     done = run_search(spec, path, resume=resume, address=address)
     if str(json) != "-":
         summary.show(out(), done)

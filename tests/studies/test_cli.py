@@ -1,0 +1,211 @@
+"""The command line from outside: help, exit codes, one-line errors, results on stdout."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from studies import cli
+from studies.errors import EXPECTED
+from tests.studies.conftest import MakeRun
+from tests.tiny_model import make_tiny_model
+
+COMMANDS = [
+    ("demo",),
+    ("doctor",),
+    ("engines", "list"),
+    ("engines", "install"),
+    ("models", "fetch"),
+    ("score",),
+    ("baseline",),
+    ("search",),
+    ("agent",),
+    ("agents", "list"),
+    ("study",),
+    ("compare",),
+    ("report",),
+]
+
+
+class Here:
+    """Runs a command line in this process, which is quicker where only what it says matters."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        status = cli.run([str(argument) for argument in arguments])
+        said = self._capsys.readouterr()
+        return subprocess.CompletedProcess([], status, said.out, said.err)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(capsys)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model"
+    path.mkdir()
+    make_tiny_model(path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(here: Here, command: tuple[str, ...]) -> None:
+    done = here(*command, "--help")
+    assert done.returncode == 0
+    assert f"Example: ceiling {' '.join(command)}" in done.stdout
+
+
+def test_help_is_instant() -> None:
+    """Nothing heavy may be imported: the modules are counted, since a clock depends on the machine."""
+    code = (
+        "import sys; from studies.cli import run; run(['--help']);"
+        "print(sorted({'ray', 'pandas', 'optuna', 'numpy', 'pyarrow', 'httpx'} & set(sys.modules)))"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("frobnicate",), "Choose one of demo, doctor"),
+        (("search", "--frob"), "See `ceiling search --help`"),
+        (("engines", "remove"), "Choose one of list, install"),
+        (("score",), "Missing argument"),
+        (("models", "fetch", "gpt-9"), "fetch one of smollm2-135m"),
+        (("engines", "install", "frob"), "one of"),
+        (("engines", "install", "tgi"), "put text-generation-launcher on PATH"),
+        (("compare", "nowhere"), "nowhere holds no run"),
+        (("compare", "nowhere", "--focus", "E"), "'A', 'B', 'C', 'D'"),
+        (("report", "nowhere", "--html", "x.html"), "nowhere holds no run"),
+        (("study", "nowhere.yaml"), "studies/cpu_agents_vs_search.yaml"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(here: Here, arguments: tuple[str, ...], said: str) -> None:
+    done = here(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert said in lines[0]
+
+
+SEARCH = ("search", "--engine", "simulated", "--scenario", "C", "--profile", "smoke", "--budget", "60s")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"--engine": "frob"}, "no engine 'frob': one of torch"),
+        ({"--engine": ","}, "say --engine vllm"),
+        ({"--scenario": "E"}, "profile smoke has A, B, C, D"),
+        ({"--profile": "huge"}, "choose cpu"),
+        ({"--budget": "soon"}, "90s, 30m or 2h"),
+        ({"--planner": "magic"}, "one of random, tpe, gp, smac"),
+        ({"--strategy": "magic"}, "one of ceiling"),
+        ({"--fix": "max-num-seqs"}, "FLAG=VALUE"),
+        ({"--fix": "frob=1"}, "no flag 'frob'"),
+        ({"--text": "frob"}, "sotu, longbench-v2 or jsonl:FILE"),
+        ({"--resume": None}, "add --run DIR"),
+        ({"--model": "nowhere"}, "ceiling models fetch smollm2-135m"),
+    ],
+)
+def test_a_search_refuses_bad_input(
+    here: Here, model: Path, changed: dict[str, str | None], said: str
+) -> None:
+    options = dict(zip(SEARCH[1::2], SEARCH[2::2], strict=True)) | {"--model": str(model)} | changed
+    done = here("search", *(part for pair in options.items() for part in pair if part is not None))
+    assert (done.returncode, done.stdout) == (2, "")
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: ") and said in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_without_a_tokenizer(here: Here, model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    done = here(*SEARCH, "--model", model)
+    assert done.returncode == 2 and "tokenizer.json" in done.stderr
+
+
+def test_an_address_where_nothing_answers(here: Here, model: Path) -> None:
+    done = here("score", "http://127.0.0.1:9", "--scenario", "C", "--profile", "smoke", "--model", model)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "127.0.0.1:9" in done.stderr.splitlines()[-1]
+
+
+def test_another_searchs_directory_is_refused(here: Here, model: Path, make_run: MakeRun) -> None:
+    path = make_run("other", header={"spec": {"scenario": "A"}})
+    new = here(*SEARCH, "--model", model, "--run", path)
+    assert new.returncode == 2 and "add --resume" in new.stderr
+    resumed = here(*SEARCH, "--model", model, "--run", path, "--resume")
+    assert resumed.returncode == 2 and "belongs to another search" in resumed.stderr
+
+
+def test_compare_writes_all_its_forms(here: Here, make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("a", submitted=2.9)
+    done = here("compare", path, "--json", "c.json", "--csv", "c.csv", "--html", "c.html", "--published")
+    assert done.returncode == 0, done.stderr
+    assert "2.90x" in done.stdout and "43.46x" in done.stdout
+    assert done.stderr.splitlines() == ["wrote c.json", "wrote c.csv", "wrote c.html"]
+    data = json.loads((tmp_path / "c.json").read_text())
+    assert data["tables"][0]["leaderboard"][0]["method"] == "tpe (vllm)"
+    assert (tmp_path / "c.csv").read_text().startswith("table,simulation")
+    assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
+
+
+def test_json_on_stdout_is_only_json(here: Here, make_run: MakeRun) -> None:
+    done = here("compare", make_run("a"), "--json", "-")
+    assert json.loads(done.stdout)["tables"][0]["scenarios"] == ["C"]
+
+
+def test_a_dry_run_prints_the_matrix_and_its_cost_and_runs_nothing(here: Here, tmp_path: Path) -> None:
+    study = Path(__file__).parents[2] / "studies" / "cpu_agents_vs_search.yaml"
+    done = here("study", study, "--dry-run", "--json", "plan.json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["runs"] == 25
+    assert plan["gpu_hours"] == pytest.approx((20 * 60 + 5 * 600) / 3600)
+    assert "25 runs, at most 1.17 GPU-hours" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_names_what_is_missing_and_what_mends_it(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CEILING_CACHE", str(tmp_path / "cache"))
+    done = here("doctor", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    checks = {(check["group"], check["name"]): check for check in json.loads(done.stdout)}
+    assert checks["engines", "vllm"]["state"] == "missing"
+    assert checks["engines", "vllm"]["fix"].startswith("ceiling engines install vllm")
+    assert checks["models", "smollm2-135m"]["fix"] == "ceiling models fetch smollm2-135m"
+    assert checks["machine", "device 0"]["state"] == "ok"
+
+
+def test_agents_are_listed(here: Here) -> None:
+    done = here("agents", "list", "--json", "-")
+    listed = {row["name"]: row for row in json.loads(done.stdout)}
+    assert {"default", "one-shot", "greedy", "regressor", "command"} <= set(listed)
+    assert listed["greedy"]["scripted"] and listed["greedy"]["here"]
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, name) for m, names in EXPECTED.items() for name in names])
+def test_every_expected_error_exists(module: str, name: str) -> None:
+    assert issubclass(getattr(importlib.import_module(module), name), Exception)
