@@ -17,7 +17,7 @@ from engines.runtime import home
 from scenarios import profiles
 from scenarios.measurement import Measurement
 from scenarios.models import digest
-from scenarios.scenario import Plan
+from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Observer, Trial, TrialSpec
 from scenarios.trial_run import run_trial
 
@@ -110,7 +110,8 @@ def _kept(place: Path) -> Measurement | None:
 
 
 def _measured(model: Model, key: dict[str, Any], run: Path, observer: Observer | None) -> Trial:
-    plan = Plan(key["scenario"], key["profile"], key["seed"], text=key["text"])
+    serial = profiles.scenario(key["profile"], key["scenario"]).serial_requests
+    plan = Plan(key["scenario"], key["profile"], key["seed"], Fidelity(serial=serial), key["text"])
     spec = TrialSpec(0, key["engine"], {}, "baseline", model, plan, str(run))
     try:
         trial = run_trial(spec, observer or _unobserved)

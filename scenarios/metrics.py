@@ -194,7 +194,7 @@ def _sample(frame: pd.DataFrame, name: str, scenario: Scenario) -> bootstrap.Sam
         tpot=_known(frame["tpot"]),
         service=frame["service"].to_numpy(dtype=float),
         good=frame["good"].to_numpy(dtype=float),
-        rate=_share(frame["good"].sum(), wall(frame)),
+        rate=float(frame["good"].sum()) / wall(frame) if wall(frame) > 0 else 0.0,
         bound=full / total if total else 0.0,
     )
 

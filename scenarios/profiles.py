@@ -87,6 +87,7 @@ class _Scenario(_Strict):
     spread: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.8
     warmup_requests: Annotated[int, pydantic.Field(ge=0)] = 2
     temperature_published: float | None = None
+    serial_requests: _Count | None = None
 
     @pydantic.field_validator("traffics")
     @classmethod
@@ -106,6 +107,7 @@ class _Scenario(_Strict):
             self.spread,
             self.warmup_requests,
             self.temperature_published,
+            self.serial_requests,
         )
 
 

@@ -50,6 +50,7 @@ class Scenario:
     """A bottleneck to be measured.
 
     Input target and output length are drawn per request, uniformly in [spread x L, L] (tokens).
+    `serial_requests` is how many a traffic the torch baseline gets (see Fidelity.serial); None is all.
     """
 
     letter: Literal["A", "B", "C", "D"]
@@ -61,6 +62,7 @@ class Scenario:
     spread: float = 0.8
     warmup_requests: int = 2
     temperature_published: float | None = None
+    serial_requests: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,19 @@ class Fidelity:
         requests: share of each traffic's requests, in (0, 1].
         output: share of the output length, in (0, 1]; below 1 in scenarios A and B only.
         block: which block of requests; the same block and seed give the same requests to every config.
+        serial: at most this many requests a traffic, below its concurrency too; only for a server that
+            answers one request at a time, whose req/s does not depend on how many wait (the torch baseline).
     """
 
     requests: float = 1.0
     output: float = 1.0
     block: int = 0
+    serial: int | None = None
 
     @property
     def full(self) -> bool:
         """Whether it is the whole scenario."""
-        return self.requests == 1.0 and self.output == 1.0
+        return self.requests == 1.0 and self.output == 1.0 and self.serial is None
 
 
 FULL = Fidelity()

@@ -102,13 +102,16 @@ def build(plan: Plan, model: Model) -> RequestSet:
 def share(traffic: Traffic, fidelity: Fidelity) -> int:
     """How many requests of a traffic a fidelity sends: its share, but enough to keep the concurrency up."""
     least = min(traffic.requests, traffic.concurrency or 1)
-    return max(least, math.ceil(traffic.requests * fidelity.requests - 1e-9))
+    count = max(least, math.ceil(traffic.requests * fidelity.requests - 1e-9))
+    return count if fidelity.serial is None else min(count, fidelity.serial)
 
 
 def _check(plan: Plan, scenario: Scenario, model: Model) -> None:
     fidelity = plan.fidelity
     if not (0 < fidelity.requests <= 1 and 0 < fidelity.output <= 1 and fidelity.block >= 0):
         raise ScenarioError(f"fidelity {fidelity} is out of range: shares lie in (0, 1], blocks start at 0")
+    if fidelity.serial is not None and fidelity.serial < 1:
+        raise ScenarioError(f"fidelity {fidelity} is out of range: serial is a number of requests")
     if fidelity.output < 1 and scenario.letter not in "AB":
         raise ScenarioError(f"scenario {scenario.letter} keeps its output length: shorten it in A and B only")
     context = _context(model)
