@@ -13,6 +13,7 @@ from studies.compare_data import published_beside
 from studies.durations import short
 from studies.estimates import Estimate
 from studies.published import CITATION, leaderboard
+from studies.verdict import search_against_agents, sentence, verdicts
 
 WIDE = 110
 """Columns from which on the leaderboard shows standard errors too."""
@@ -35,6 +36,11 @@ def _show_table(console: Console, table: Table, focus: str | None, published: bo
     style = "yellow" if table.setting.simulated else "bold"
     console.print(f"[{style}]{table.setting.title}[/{style}]")
     if table.scenarios:
+        for verdict in verdicts(table):
+            console.print(sentence(verdict, table.reference), soft_wrap=True)
+        for line in search_against_agents(table):
+            console.print(line, soft_wrap=True)
+        console.print()
         console.print(_leaderboard(table, focus, published, published or console.width < WIDE))
         for letter in [focus] if focus else table.scenarios:
             _show_scenario(console, table, letter)

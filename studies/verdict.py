@@ -89,7 +89,7 @@ def sentence(verdict: Verdict, reference: str) -> str:
     if verdict.runner_up is not None and verdict.lead is not None:
         lead = f", {verdict.lead:.2f}x the next best ({verdict.runner_up.method})"
     return (
-        f"{verdict.scenario}: {verdict.winner.method} won with {amount(verdict.speedup)} {over}{lead}; "
+        f"{verdict.scenario}: {verdict.winner.method} won with {amount(verdict.speedup)} over {over}{lead}; "
         f"{verdict.sure}. Cost: {verdict.cost}."
     )
 
