@@ -20,7 +20,7 @@ from scenarios.rows import Writer
 BACKLOG = 32 << 20
 """Bytes of raw records that are read while the load still runs: a short run is not disturbed at all, and a
 long one keeps its disk and memory flat."""
-PATIENCE = 60.0
+PATIENCE = 15.0
 """Seconds after which waiting records are read however few they are, so that a killed run leaves rows."""
 NICE = 10
 
@@ -54,7 +54,9 @@ class Collector:
         entries: Sequence[Entry],
         tokenizer: Counter | None,
         trust_usage: bool = False,
+        patience: float = PATIENCE,
     ) -> None:
+        self._patience = patience
         self._readers = [SpillReader(spill) for spill in spills]
         self._writer = Writer(out)
         self._entries = entries
@@ -81,9 +83,9 @@ class Collector:
         try:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
             last = time.monotonic()
-            while not self._stop.wait(1.0):
+            while not self._stop.wait(min(1.0, self._patience)):
                 waiting = sum(reader.waiting for reader in self._readers)
-                if waiting > BACKLOG or (waiting and time.monotonic() - last > PATIENCE):
+                if waiting > BACKLOG or (waiting and time.monotonic() - last > self._patience):
                     self._drain()
                     last = time.monotonic()
             self._drain()

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from scenarios.load.collect import Collector, Counter, Start
+from scenarios.load.collect import PATIENCE, Collector, Counter, Start
 from scenarios.load.entries import PROBES, Entry, entries, stages
 from scenarios.load.plan import SendPlan, Stage, Target, share, write_bodies
 
@@ -71,12 +71,14 @@ def run(
     stall_seconds: float = STALL,
     probes: int = PROBES,
     senders: int = 1,
+    patience: float = PATIENCE,
     on_stage: Callable[[str], None] | None = None,
 ) -> LoadReport:
     """Send a request set to the server at `url`; rows are written under `out`.
 
     Warm-up first, then traffic by traffic, then the probe. `limit_seconds` ends the whole run: what is in
-    flight then times out, the rest stays unsent. `on_stage` is told each stage's name when it starts.
+    flight then times out, the rest stays unsent. Rows are written every `patience` seconds. `on_stage` is
+    told each stage's name when it starts.
     Raises BadUrl, or LoadFailed when a sender dies.
     """
     work = out / "load"
@@ -84,7 +86,7 @@ def run(
     everything = entries(request_set, probes)
     plan = _plan(url, scenario, everything, served_model, work, headers, limit_seconds, stall_seconds)
     spills = [work / f"spill-{number}.bin" for number in range(senders)]
-    collector = Collector(spills, out, everything, tokenizer, trust_usage)
+    collector = Collector(spills, out, everything, tokenizer, trust_usage, patience)
     with ExitStack() as stack:
         crew = [stack.enter_context(_Sender(plan, work, number, senders)) for number in range(senders)]
         collector.start()

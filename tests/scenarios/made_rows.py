@@ -57,7 +57,7 @@ def _filled(made: dict[str, Any]) -> dict[str, Any]:
         times.append(at)
     made.setdefault("chunk_times", [] if failed else times)
     made.setdefault("chunk_tokens", [] if failed else tokens)
-    made.setdefault("first_content", None if failed else made["chunk_times"][0])
+    made.setdefault("first_content", None if failed else (made["chunk_times"] or [None])[0])
     made.setdefault("headers", made["first_content"])
     made.setdefault("end", made["chunk_times"][-1] if made["chunk_times"] else (made["sent"] or 0.0) + 0.01)
     made.setdefault("chunks", len(made["chunk_tokens"]))

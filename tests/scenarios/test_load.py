@@ -213,24 +213,35 @@ def test_a_silent_request_is_given_up_when_others_are_answered(tmp_path: Path) -
     assert frame["ok"].sum() == 11
 
 
-def test_a_sender_does_not_outlive_who_started_it(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from scenarios.load import run\n"
-        "from tests.scenarios.request_sets import *; from scenarios.scenario import Traffic\n"
-        "t = Traffic('closed', 'closed', 4000, 8)\n"
-        "run(sys.argv[1], request_set([t], 5), scenario(t), served_model='mock', out=Path(sys.argv[2]),"
-        " tokenizer=Words())\n"
-    )
-    with MockServer(Timing(ttft=0.001, tpot=0.0001)) as server:
-        driver = subprocess.Popen([sys.executable, "-c", code, server.url, str(tmp_path)])
-        deadline = time.monotonic() + 20
-        while len(server.bodies) < 600 and time.monotonic() < deadline:
-            time.sleep(0.05)
+LONG = """
+import sys
+from pathlib import Path
+from scenarios.load import run
+from scenarios.scenario import Traffic
+from tests.scenarios.request_sets import Words, request_set, scenario
+
+traffic = Traffic("closed", "closed", 4000, 8)
+out = Path(sys.argv[2])
+run(sys.argv[1], request_set([traffic], 5), scenario(traffic), served_model="mock", out=out,
+    tokenizer=Words(), patience=0.2)
+"""
+
+
+def test_a_killed_scorer_leaves_rows_and_no_sender(tmp_path: Path) -> None:
+    with MockServer(Timing(ttft=0.02, tpot=0.001)) as server:
+        driver = subprocess.Popen([sys.executable, "-c", LONG, server.url, str(tmp_path)])
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.glob("part-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
         senders = psutil.Process(driver.pid).children(recursive=True)
-        assert senders
+        assert len(senders) == 1
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait(5)
         assert not psutil.wait_procs(senders, timeout=5)[1]
+    frame = rows.read(tmp_path)
+    assert 0 < len(frame) < 4000
+    assert frame["ok"].all()
+    assert frame["key"].is_unique
 
 
 def test_a_sender_that_dies_is_the_clients_fault(tmp_path: Path) -> None:

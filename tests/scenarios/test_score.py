@@ -1,0 +1,161 @@
+"""The scorer from end to end, on the simulated engine, whose ground truth is on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from engines.contract import Model
+from engines.registry import engine
+from engines.server import Server
+from scenarios import rows
+from scenarios.measurement import Measurement
+from scenarios.models import open_model
+from scenarios.remote import Unreachable
+from scenarios.score import rescore, score
+from tests.scenarios.mock_server import MockServer
+from tests.scenarios.plain_text import write_jsonl
+from tests.tiny_model import make_tiny_model
+
+Place = pytest.TempPathFactory
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: Place) -> Model:
+    return open_model(make_tiny_model(tmp_path_factory.mktemp("model")), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: Place) -> str:
+    return write_jsonl(tmp_path_factory.mktemp("text") / "text.jsonl", documents=40)
+
+
+@pytest.fixture(scope="module")
+def url(model: Model, tmp_path_factory: Place) -> Iterator[str]:
+    with Server(engine("simulated"), {}, model, log=tmp_path_factory.mktemp("log") / "engine.log") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def measured(url: str, model: Model, text: str, tmp_path_factory: Place) -> tuple[Measurement, Path]:
+    out = tmp_path_factory.mktemp("run") / "rows"
+    return score(url, "C", profile="smoke", seed=1, model=model, text=text, out=out), out
+
+
+def test_a_measurement_says_all_that_it_must(measured: tuple[Measurement, Path]) -> None:
+    data = json.loads(json.dumps(measured[0].to_json(), allow_nan=False))
+    assert data["valid"]
+    assert data["score"] > 0
+    assert data["interval"][0] <= data["score"] <= data["interval"][1]
+    assert data["requests"] == {"asked": 72, "completed": 72, "failed": 0, "short": 0}
+    assert {"burst.req_per_s", "poisson.achieved_dispersion", "ttft_p50", "send_lag_p99"} <= data[
+        "metrics"
+    ].keys()
+    assert data["mark"] == "simulated"
+    made = data["provenance"]
+    assert made["server"]["version"] == "1"
+    assert made["server"]["model"] == "tiny"
+    assert made["request_set"] == data["request_set"]
+    assert made["plan"]["seed"] == 1
+    assert made["host"]["cores"] > 0
+    assert {"before", "after"} == made["load_average"].keys()
+    assert Measurement.from_json(data) == Measurement.from_json(measured[0].to_json())
+
+
+def test_rows_are_kept_and_score_the_same_again(measured: tuple[Measurement, Path]) -> None:
+    one, out = measured
+    assert one.rows == f"rows/{one.id}"
+    place = out / one.id
+    assert len(rows.read(place)) == 72 + 2 + 6
+    assert rescore(place) == one
+    assert sorted(path.suffix for path in place.iterdir()) == [".json", ".json", ".parquet"]
+
+
+def test_rows_that_were_tampered_with_score_otherwise(
+    measured: tuple[Measurement, Path], tmp_path: Path
+) -> None:
+    one, out = measured
+    for path in (out / one.id).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    frame = rows.read(tmp_path)
+    writer = rows.Writer(tmp_path)
+    (tmp_path / "part-00000.parquet").unlink()
+    for record in frame.iloc[:40].to_dict("records"):
+        writer.add(
+            {key: None if value is pd.NA or value != value else value for key, value in _plain(record)}
+        )
+    writer.flush()
+    again = rescore(tmp_path)
+    assert not again.valid
+    assert again.invalid_reasons[0].code == "failures"
+
+
+def _plain(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        yield str(key), list(value) if hasattr(value, "__len__") and not isinstance(value, str) else value
+
+
+def test_the_observer_hears_warming_and_measuring(url: str, model: Model, text: str) -> None:
+    heard: list[Mapping[str, Any]] = []
+    score(url, "A", profile="smoke", seed=2, model=model, text=text, observer=heard.append)
+    assert [event["phase"] for event in heard][:2] == ["warming", "measuring"]
+    assert {event["event"] for event in heard} == {"phase"}
+
+
+def test_the_same_seed_asks_the_same_and_another_asks_other(
+    url: str, model: Model, text: str, tmp_path: Path
+) -> None:
+    runs = [
+        score(url, "B", profile="smoke", seed=seed, model=model, text=text, out=tmp_path)
+        for seed in (5, 5, 6)
+    ]
+    prompts = [set(rows.read(tmp_path / run.id).query("role == 'scored'")["prompt_sha256"]) for run in runs]
+    assert runs[0].request_set == runs[1].request_set != runs[2].request_set
+    assert prompts[0] == prompts[1]
+    assert not prompts[0] & prompts[2]
+
+
+def test_a_limit_makes_it_invalid(url: str, model: Model, text: str) -> None:
+    run = score(url, "B", profile="smoke", seed=7, model=model, text=text, limit_seconds=0.3)
+    assert not run.valid
+    assert run.score is None
+    assert run.invalid_reasons[0].code == "failures"
+    assert run.requests["failed"] > 0
+
+
+def test_random_weights_are_marked(url: str, model: Model, text: str) -> None:
+    dummy = Model(model.path, model.name, model.max_length, "dummy")
+    run = score(url, "B", profile="smoke", seed=8, model=dummy, text=text)
+    assert run.valid, run.invalid_reasons
+    assert run.mark == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:9", "nothing answers at http://127.0.0.1:9"),
+        ("ftp://there", "write http://HOST:PORT"),
+        ("http://", "write http://HOST:PORT"),
+    ],
+)
+def test_nobody_at_the_address_is_one_line(address: str, message: str, model: Model, text: str) -> None:
+    with pytest.raises(Unreachable, match=message) as error:
+        score(address, "A", profile="smoke", seed=1, model=model, text=text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_is_not_served_is_one_line(url: str, model: Model, text: str) -> None:
+    with pytest.raises(Unreachable, match="does not serve 'other': name one of tiny"):
+        score(url, "A", profile="smoke", seed=1, model=model, text=text, served_model="other")
+    with MockServer(models=("a", "b")) as server, pytest.raises(Unreachable, match="serves a, b: name one"):
+        score(server.url, "A", profile="smoke", seed=1, model=model, text=text)
+
+
+def test_rows_without_a_measurement_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="name the rows of one whole measurement"):
+        rescore(tmp_path)
