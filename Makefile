@@ -11,13 +11,20 @@ help:
 	@echo "make check  ruff and mypy only"
 	@echo "make clean  remove the environment (runs/ and installed engines stay)"
 
+PIP := $(VENV)/bin/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt
+
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml .ci/constraints.txt
-	@echo "== Setting up the harness in $(VENV) (about a minute, once)"
+	@echo "== Setting up the harness in $(VENV) (a minute or two, once)"
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or later is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/ready-to-test: $(VENV)/ready
+	@echo "== Adding the test tools (half a minute, once)"
+	$(PIP) -e '.[test]'
 	@touch $@
 
 demo: setup
@@ -33,13 +40,13 @@ engines: setup
 tools:
 	@sh .ci/tools
 
-check: setup
+check: $(VENV)/ready-to-test
 	@echo "== ruff and mypy"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: setup tools engines check
+test: $(VENV)/ready-to-test tools engines check
 	@echo "== pytest"
 	$(VENV)/bin/pytest
 

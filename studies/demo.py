@@ -13,6 +13,7 @@ from engines.registry import engine
 from scenarios import models
 from scenarios.baseline import baseline
 from scenarios.profiles import profile
+from scenarios.texts import documents
 from search.spec import SearchSpec
 from studies.live import LiveView
 from studies.record import Run
@@ -70,7 +71,9 @@ def _ensure(name: str, cpu: bool, say: Say) -> None:
 def _model(demo: Demo, say: Say) -> Model:
     path = models.fetch(demo.model, say)
     say(f"2/4 model {demo.model} is in {path}")
-    return models.open_model(path, max_length=profile(demo.profile).max_length)
+    shape = profile(demo.profile)
+    say(f"2/4 text {documents(shape.text, say).source} is here")
+    return models.open_model(path, max_length=shape.max_length)
 
 
 def _baseline(demo: Demo, model: Model, say: Say) -> None:
