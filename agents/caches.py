@@ -1,7 +1,7 @@
 """The engines' compile caches of this machine, copied into a box: an agent begins where a search begins.
 
-A search starts its servers with the user's own home, in which kernels and graphs compiled before are kept. A box
-has a home of its own, so they are copied there, for the agent and for final scoring alike.
+A search starts its servers with the user's own home, in which kernels and graphs compiled before are kept. A
+box has a home of its own, so they are copied there, for the agent and for final scoring alike.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from agents.case import Case, Record
 from agents.launcher import Launcher, environment, read_script
 from agents.sandbox import Box
-from agents.snapshot import fresh_copy, take
+from agents.snapshot import fresh_copy, remove, take
 from agents.workspace import Places, make_room
 from engines.server import reap
 from scenarios.scenario import FULL, Plan
@@ -70,7 +69,7 @@ def _scored(case: Case, record: Record, places: Places, box: Box) -> Trial:
 
 def _copied(places: Places, record: Record) -> Path:
     """A fresh copy of the workspace, with a new home and temporary directory beside it."""
-    shutil.rmtree(places.fresh, ignore_errors=True)
+    remove(places.fresh)
     lost = fresh_copy(places.live / "workspace", places.fresh / "workspace")
     if lost:
         record.note("not-copied", detail=list(lost[:20]))

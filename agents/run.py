@@ -127,8 +127,8 @@ class _Phase:
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
             self._record.note("agent-started", argv=list(command))
-            tree = Tree.start(place, command, self._variables(place, command), output, self._case.run_id)
-            meter.start()
+            env = self._variables(place, command)
+            tree = Tree.start(place, command, env, output, self._case.run_id, launched=meter.start)
             try:
                 done = _until(tree, meter)
             finally:

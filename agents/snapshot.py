@@ -11,10 +11,14 @@ import io
 import os
 import shutil
 import stat
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+DEPTH = 64
+"""Directories below this many others are left out: a tree can be made deeper than Python can walk."""
 
 FILES = 20_000
 BYTES = 64 * 1024**2
@@ -63,9 +67,11 @@ def fresh_copy(workspace: Path, target: Path) -> tuple[str, ...]:
 
     def special(folder: str, names: list[str]) -> set[str]:
         kinds = {name: (Path(folder) / name).lstat().st_mode for name in names}
-        return {name for name, mode in kinds.items() if not _kept(mode)}
+        deepest = _depth(Path(folder), workspace) >= DEPTH
+        return {name for name, mode in kinds.items() if not _kept(mode) or (deepest and stat.S_ISDIR(mode))}
 
     failed: tuple[str, ...] = ()
+    workspace.chmod(0o700)
     try:
         shutil.copytree(workspace, target, symlinks=True, ignore=special)
     except shutil.Error as error:
@@ -100,12 +106,23 @@ def _entries(workspace: Path) -> Iterator[tuple[str, int, os.stat_result]]:
     """Paths relative to the workspace, each with a descriptor of its directory."""
     for folder, folders, names, descriptor in os.fwalk(workspace, follow_symlinks=False):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        if _depth(Path(folder), workspace) >= DEPTH:
+            folders.clear()
         for name in sorted([*names, *links]):
             try:
                 entry = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except OSError:
                 continue
             yield str((Path(folder) / name).relative_to(workspace)), descriptor, entry
+
+
+def remove(folder: Path) -> None:
+    """Remove a directory tree, however deep; what cannot be removed stays."""
+    subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)
+
+
+def _depth(folder: Path, top: Path) -> int:
+    return len(folder.parts) - len(top.parts)
 
 
 def _kept(mode: int) -> bool:

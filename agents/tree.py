@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -18,6 +18,7 @@ from typing import IO, Self
 import psutil
 
 from agents.sandbox import SYSTEM, Box, Sandbox
+from agents.snapshot import DEPTH
 from agents.spec import AgentError
 from engines.orphans import RUN_ID, survivors
 
@@ -62,9 +63,18 @@ class Tree:
 
     @classmethod
     def start(
-        cls, box: Box, command: Sequence[str], env: Mapping[str, str], log: IO[bytes], run_id: str
+        cls,
+        box: Box,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: IO[bytes],
+        run_id: str,
+        launched: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Launch `command` in `box` with the variables `env`. Raises AgentError when the box fails."""
+        """Launch `command` in `box` with the variables `env`, and say so to `launched` at that moment.
+
+        Raises AgentError when the box fails.
+        """
         told, says = os.pipe()
         waits, holds = os.pipe()
         shown, info = os.pipe()
@@ -78,6 +88,7 @@ class Tree:
             pass_fds=(says, waits, info),
             start_new_session=True,
         )
+        launched()
         for descriptor in (says, waits, info):
             os.close(descriptor)
         with os.fdopen(shown, "rb") as pipe:
@@ -160,7 +171,7 @@ def _files(top: Path, folder: Path, device: int) -> Iterator[str]:
             info = entry.stat(follow_symlinks=False)
             if info.st_dev != device or str(path) in {*SYSTEM, "/var/tmp"}:
                 continue
-            if stat.S_ISDIR(info.st_mode):
+            if stat.S_ISDIR(info.st_mode) and len(path.parts) < DEPTH:
                 yield from _files(top, path, device)
             else:
                 yield str(path)

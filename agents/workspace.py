@@ -16,7 +16,7 @@ from agents.caches import copy_caches
 from agents.case import Case
 from agents.launcher import FILE, machine, write_script
 from agents.sandbox import Bare, Box, Sandbox, model_paths, program_paths
-from agents.snapshot import digest, read_plain
+from agents.snapshot import digest, read_plain, remove
 from agents.spec import AgentSpec
 from agents.tree import INTERPRETER, KEEPER
 from engines.contract import Engine
@@ -63,7 +63,7 @@ class Places:
 
     def clear(self) -> None:
         """Remove the workspaces."""
-        shutil.rmtree(self.live.parent, ignore_errors=True)
+        remove(self.live.parent)
 
 
 def make_room(place: Path) -> None:
@@ -152,7 +152,7 @@ class Workspace:
         """Write a file anew in place of whatever is there; a planted link is replaced, not followed."""
         path = self.path / name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove(path)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
         path.chmod(mode)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.snapshot import fresh_copy, read_plain, take
+from agents.snapshot import DEPTH, fresh_copy, read_plain, remove, take
 
 
 @pytest.fixture
@@ -55,6 +55,20 @@ def test_a_fresh_copy_follows_nothing(workspace: Path, tmp_path: Path) -> None:
     assert (copy / "link").is_symlink() and (copy / "dirlink").is_symlink()
     assert not (copy / "pipe").exists()
     assert not (copy / "set-id").stat().st_mode & stat.S_ISUID
+
+
+def test_a_bottomless_tree_is_cut_off(tmp_path: Path) -> None:
+    top = tmp_path / "workspace"
+    (top / "/".join("d" * 200)).mkdir(parents=True)
+    (top / "file").write_text("kept")
+    (top / "/".join("d" * 200) / "deepest").touch()
+    snapshot = take(top, tmp_path / "run", "000")
+    assert fresh_copy(top, tmp_path / "copy") == ()
+    assert (tmp_path / "copy" / "file").read_text() == "kept"
+    assert sum(1 for _ in (tmp_path / "copy").rglob("d")) == DEPTH
+    assert snapshot.files == 1
+    remove(top)
+    assert not top.exists()
 
 
 def test_only_plain_files_are_read(workspace: Path) -> None:
