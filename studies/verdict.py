@@ -62,7 +62,7 @@ def sureness(first: Estimate, second: Estimate | None) -> str:
         return "a tie"
     if first.sem is None or second.sem is None:
         fewest = min(first.n, second.n)
-        return f"how sure is unknown: {pairs(fewest)} shows no spread"
+        return f"unknown, as {pairs(fewest)} shows no spread"
     error = math.hypot(first.sem, second.sem)
     if error == 0:
         return "clear: no spread between seed pairs"

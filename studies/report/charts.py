@@ -136,14 +136,18 @@ def lines(series: Sequence[Line], *, limit: float | None, label: str) -> Plot:
 def _steps(line: Line, right: float, top: float) -> str:
     if not line.points:
         return ""
-    path = ""
+    path = dots = ""
     for number, (x, y) in enumerate(line.points):
         across, up = f"{1000 * x / right:.1f}", f"{1000 - 1000 * y / top:.1f}"
         path += f"M{across} {up}" if number == 0 else f"H{across}V{up}"
+        dots += f"M{across} {up}h0"
     path += f"H{1000 * line.end / right:.1f}"
     best = line.points[-1][1]
     title = escape(f"{line.label}: {best:.2f}x")
-    return f'<path d="{path}" stroke="{line.colour}"><title>{title}</title></path>'
+    return (
+        f'<path d="{path}" stroke="{line.colour}"><title>{title}</title></path>'
+        f'<path class="dots" d="{dots}" stroke="{line.colour}"/>'
+    )
 
 
 def ticks(top: float, wanted: int) -> list[float]:

@@ -104,7 +104,9 @@ def test_sureness() -> None:
     three = Estimate(3.0, 0.3, 3)
     assert sureness(three, Estimate(2.0, 0.4, 3)) == "clear: the gap is 2.0 standard errors"
     assert sureness(three, Estimate(2.9, 0.4, 3)).startswith("within the error")
-    assert sureness(Estimate(3.0, None, 1), three.__class__(2.0, None, 1)).startswith("how sure is unknown")
+    assert sureness(Estimate(3.0, None, 1), three.__class__(2.0, None, 1)).startswith(
+        "unknown, as 1 seed pair"
+    )
     assert sureness(three, three) == "a tie"
 
 
@@ -138,7 +140,7 @@ def chromium(tmp_path: Path) -> Iterator[Chromium]:
 SHOWN = "[...document.querySelectorAll('.board')].filter(board => board.offsetParent !== null)"
 VISIBLE = f"{SHOWN}.map(board => board.className)"
 FIRST = f"{SHOWN}[0].querySelector('tbody td:nth-child(2)').innerText.trim()"
-DRAWN = "[...document.querySelectorAll('svg.bars rect, svg.plane path')].map(e => e.getBoundingClientRect())"
+DRAWN = "[...document.querySelectorAll('svg.bars rect, svg.plane path:not(.dots)')].map(e => e.getBoundingClientRect())"
 
 
 @pytest.mark.browser
