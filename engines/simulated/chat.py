@@ -49,7 +49,7 @@ def parse_chat(body: bytes, served: str) -> ChatRequest:
     """Read a request body. Raises BadRequest: 404 for an unknown model, 400 for everything else."""
     try:
         data = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise BadRequest("the body is not a JSON object")
@@ -131,7 +131,17 @@ def _message(message: Any) -> dict[str, str]:
         content = "".join(told) if len(told) == len(content) else None
     if not isinstance(content, str):
         raise BadRequest("a message's content must be text")
+    if not _encodable(message["role"] + content):
+        raise BadRequest("a message must be Unicode text without lone surrogates")
     return {"role": message["role"], "content": content}
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _typed(data: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
@@ -147,8 +157,8 @@ def _temperature(data: Mapping[str, Any]) -> float:
     value = data.get("temperature")
     if value is None:
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise BadRequest("temperature must be a number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise BadRequest("temperature must be a number from 0 to 100")
     return float(value)
 
 

@@ -34,7 +34,8 @@ class Lexicon:
 
     Attributes:
         parts: pieces of each part of speech, for words inside a text.
-        openers: pieces of the words that may open a text, without a space before them.
+        openers: pieces of the words that may open a text, without a space before them; `starters` are those
+            of one token.
         sentences: sentence patterns; a part's letter, or a piece of their own.
         fillers: pieces of one token each, with which an answer meets its length exactly.
     """
@@ -43,6 +44,7 @@ class Lexicon:
     openers: tuple[Piece, ...]
     sentences: tuple[tuple[str | Piece, ...], ...]
     fillers: tuple[Piece, ...]
+    starters: tuple[Piece, ...]
 
     @classmethod
     def build(cls, tokenizer: Tokenizer) -> Lexicon:
@@ -51,14 +53,16 @@ class Lexicon:
         fillers = tuple(pieces[word] for word in words.FILLERS if len(pieces[word]) == 1)
         if not fillers:
             raise TextError("the tokenizer has no single token for any common English word")
+        openers = tuple(_opening(tokenizer, word) for word in words.OPENERS)
         lexicon = cls(
             parts={part: tuple(pieces[word] for word in choices) for part, choices in words.PARTS.items()},
-            openers=tuple(_opening(tokenizer, word) for word in words.OPENERS),
+            openers=openers,
             sentences=tuple(
                 tuple(part if part in words.PARTS else pieces[part] for part in sentence.split())
                 for sentence in words.SENTENCES
             ),
             fillers=fillers,
+            starters=tuple(piece for piece in openers if len(piece) == 1) or fillers,
         )
         lexicon._verify(tokenizer)
         return lexicon
@@ -111,8 +115,8 @@ class Story:
             self.tokens.extend(piece)
         else:
             return
-        for _ in range(self._length - len(self.tokens)):
-            self.tokens.extend(self._pick(self._lexicon.fillers))
+        while len(self.tokens) < self._length:
+            self.tokens.extend(self._pick(self._lexicon.fillers if self.tokens else self._lexicon.starters))
 
     def _sentence(self) -> list[Piece]:
         pattern = self._lexicon.sentences[0] if not self.tokens else self._pick(self._lexicon.sentences)

@@ -154,6 +154,19 @@ def test_contradictions_are_refused_before_launch(config: dict[str, int | bool],
     Simulated().check({"enable-chunked-prefill": False}, replace(model, max_length=2048), ONE_CPU)
 
 
+def test_the_harness_hands_its_simulation_on(model: Model) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CEILING_SIM_LANDSCAPE", "crashy")
+        environment.setenv("CEILING_SIM_START_SECONDS", "100")
+        environment.setenv("CEILING_OTHER", "1")
+        launch = Simulated().command({}, model, "127.0.0.1", 8001)
+        assert parse(launch.argv[3:]).simulation == Simulation(landscape="crashy", start_seconds=100)
+        assert Simulated().start_timeout({}) == 430
+    assert launch.env["CEILING_SIM_LANDSCAPE"] == "crashy"
+    assert "CEILING_OTHER" not in launch.env
+    assert Simulated().start_timeout({"env.CEILING_SIM_START_SECONDS": 10}) == 70
+
+
 def test_fixed_timing_is_read_and_nonsense_is_not() -> None:
     assert Fixed.parse("ttft=0.05,tpot=0.01,chunk=3") == Fixed(0.05, 0.01, 3)
     assert parse(["--model", ".", "--fixed", "ttft=1,tpot=2"]).simulation == Simulation(fixed=Fixed(1, 2))

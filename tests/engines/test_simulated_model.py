@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+import statistics
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from engines.contract import Model
 from engines.model_shape import ModelShape, shape_of
 from engines.simulated import performance
 from engines.simulated.blocks import BlockPool, chain
+from engines.simulated.driver import Noise
 from engines.simulated.performance import Costs, Work, prompt_pairs, step_seconds
 from engines.simulated.scheduler import Scheduler, Sequence
-from engines.simulated.settings import Settings
+from engines.simulated.settings import Settings, Simulation
 from tests.engines.simulation import burst, seconds
 from tests.tiny_model import make_tiny_model
 
@@ -91,6 +94,26 @@ def test_start_up_is_one_for_the_default_and_less_without_compilation() -> None:
     assert performance.start_share(DEFAULT) == pytest.approx(1.0)
     assert performance.start_share(replace(DEFAULT, enforce_eager=True)) == pytest.approx(0.45)
     assert performance.start_share(replace(DEFAULT, max_num_seqs=256)) == pytest.approx(1.25)
+
+
+def noise(seed: int | None, settings: Settings = DEFAULT, scale: float = 1.0) -> list[float]:
+    drawn = Noise(settings, Simulation(noise_seed=seed, noise=scale))
+    return [drawn.start, *(drawn.step() for _ in range(400))]
+
+
+def test_noise_belongs_to_a_seed_and_a_config() -> None:
+    assert noise(5) == noise(5)
+    others = [noise(6), noise(5, replace(DEFAULT, max_num_seqs=8)), noise(None), noise(None)]
+    assert len({each[0] for each in [noise(5), *others]}) == 5
+    assert set(noise(5, scale=0)) == {1.0}
+
+
+def test_noise_is_a_little_per_start_and_per_step() -> None:
+    starts = [noise(seed)[0] for seed in range(300)]
+    assert statistics.fmean(starts) == pytest.approx(1, abs=0.005)
+    assert statistics.stdev(starts) == pytest.approx(0.015, rel=0.2)
+    start, *steps = noise(1)
+    assert statistics.stdev(step / start for step in steps) == pytest.approx(0.02, rel=0.2)
 
 
 def test_batching_raises_throughput_by_as_much_as_the_model_says(shape: ModelShape) -> None:
@@ -217,6 +240,7 @@ def test_cancelled_sequences_leave_nothing_behind() -> None:
     assert scheduler.pool.used == 0
 
 
+@examples(deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 40)), min_size=1, max_size=12),
     most=st.integers(1, 6),

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from platformdirs import user_cache_dir
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engines.simulated.answer import Answer
 from engines.simulated.chat import ChatRequest
 from engines.simulated.drafts import Drafter
 from engines.simulated.scheduler import Scheduler, Sequence
 from engines.simulated.settings import Settings
-from engines.simulated.text import Lexicon, Story, natural_length
-from tests.tiny_model import make_tiny_model
+from engines.simulated.text import Lexicon, Story, TextError, natural_length
+from tests.tiny_model import SENTENCES, make_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,43 @@ def test_natural_lengths_vary_about_their_median() -> None:
     lengths = sorted(natural_length(seed) for seed in range(999))
     assert 150 < lengths[499] < 210
     assert lengths[0] < 60 < 500 < lengths[-1]
+
+
+def trained(sentences: tuple[str, ...], marks_apart: bool = True) -> Tokenizer:
+    """A tokenizer that writes a word's leading space as a mark of its own, as Mistral's and Llama 2's do."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()]
+        if marks_apart
+        else [pre_tokenizers.Metaspace()]
+    )
+    made.decoder = decoders.Metaspace()
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,\u2581"]
+    made.train_from_iterator(
+        sentences, trainers.BpeTrainer(vocab_size=600, initial_alphabet=letters, show_progress=False)
+    )
+    return made
+
+
+def test_tokenizers_with_marked_spaces_carry_the_text_too() -> None:
+    tokenizer = trained(SENTENCES)
+    lexicon = Lexicon.build(tokenizer)
+    for length in (3, 80, 300):
+        tokens = Story(lexicon, length, length).take(length)
+        ids = [token for token, _ in tokens]
+        text = b"".join(piece for _, piece in tokens).decode()
+        assert tokenizer.encode(text, add_special_tokens=False).ids == ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_a_tokenizer_without_words_is_refused() -> None:
+    with pytest.raises(TextError, match="no single token for any common English word"):
+        Lexicon.build(trained(("",)))
+
+
+def test_a_tokenizer_that_runs_words_together_is_refused() -> None:
+    with pytest.raises(TextError, match="does not keep the tokens of neighbouring words apart"):
+        Lexicon.build(trained(SENTENCES, marks_apart=False))
 
 
 def acceptance(story: Story, tokenizer: Tokenizer, length: int) -> float:
