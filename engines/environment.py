@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from engines.host import Device
+from engines.contract import Engine, EngineError, Launch
+from engines.host import Device, this_host
 
 PASSED = frozenset(
     {
@@ -41,3 +43,24 @@ def device_variables(devices: tuple[Device, ...]) -> dict[str, str]:
         return {}
     selectors = ",".join(device.selector or str(device.index) for device in devices)
     return {"CUDA_VISIBLE_DEVICES": selectors, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def server_environment(
+    launch: Launch, devices: tuple[Device, ...], marks: Mapping[str, str]
+) -> dict[str, str]:
+    """All variables of a server's process; `marks` say whose it is."""
+    clean = clean_environment(launch.argv[0])
+    return {**clean, **launch.env, **device_variables(devices), **marks}
+
+
+def held_devices(engine: Engine, indices: tuple[int, ...]) -> tuple[Device, ...]:
+    """The GPUs of these indices; none on a CPU, or for an engine that only simulates. Raises EngineError."""
+    host = this_host()
+    if host.kind == "cpu" or not engine.real:
+        return ()
+    for index in indices:
+        if index >= len(host.devices):
+            raise EngineError(
+                f"device {index} is not here: this machine shows {len(host.devices)} (CUDA_VISIBLE_DEVICES)"
+            )
+    return tuple(host.devices[index] for index in indices)

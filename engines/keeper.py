@@ -3,7 +3,9 @@
 
 Run as `python -I -S keeper.py` (standard library only, so that it starts at once). Its first line of standard
 input is the launch as JSON; after that the pipe stays open, and its end, the death of the parent or a
-SIGTERM mean: end everything. On standard output it says, a JSON object a line, what happens:
+SIGTERM mean: end everything. A launch with `waits` has a socket to the keeper as its standard input: a second
+line on the pipe is for it (engines/warm_child.py), and its lines are passed on. On standard output the keeper
+says, a JSON object a line, what happens:
 
     {"event": "started", "pid": N}        the engine runs, leader of its own session and process group
     {"event": "exited", "code": N}        the process that was started ended (negative: by that signal)
@@ -21,6 +23,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from typing import Any
@@ -40,7 +43,7 @@ KILL_SECONDS = 3.0
 
 def main() -> None:
     """Read the launch, then be guard and keeper."""
-    spec = _read_spec()
+    spec = _read_line()
     if spec is None:
         return
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -54,8 +57,8 @@ def main() -> None:
         _keep(spec)
 
 
-def _read_spec() -> dict[str, Any] | None:
-    """The launch; None if the parent died before it was written."""
+def _read_line() -> dict[str, Any] | None:
+    """A launch; None if the pipe ended before one was written."""
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)
@@ -80,14 +83,19 @@ def _keep(spec: dict[str, Any]) -> None:
     """Start the engine, watch until it is gone or is to go, and end it."""
     parent = _pidfd(spec["parent"])
     wake = _wake_on(signal.SIGCHLD, signal.SIGTERM)
-    engine = _start(spec)
+    desk, seat = socket.socketpair() if spec.get("waits") else (None, None)
+    engine = _start(spec, seat)
     _say(event="started", pid=engine)
-    stops = [0] if parent is None else [0, parent]
+    parents = [] if parent is None else [parent]
+    desks = [] if desk is None else [desk.fileno()]
     stopping = False
     while not stopping:
-        ready, _, _ = select.select([*stops, wake], [], [], WATCH)
+        ready, _, _ = select.select([0, *parents, wake, *desks], [], [], WATCH)
         signals = os.read(wake, 4096) if wake in ready else b""
-        stopping = signal.SIGTERM in signals or any(stop in ready for stop in stops)
+        stopping = signal.SIGTERM in signals or any(each in ready for each in parents)
+        if 0 in ready:
+            stopping = not _hand_over(spec, desks) or stopping
+        desks = [each for each in desks if each not in ready or _pass_on(each)]
         ended = _reap()
         if engine in ended:
             _say(event="exited", code=ended[engine])
@@ -96,16 +104,45 @@ def _keep(spec: dict[str, Any]) -> None:
     _say(event="ended", left=_end(engine, spec["grace"]))
 
 
-def _start(spec: dict[str, Any]) -> int:
-    """The engine in a session of its own, with output appended to the log file and nothing of ours open."""
+def _hand_over(spec: dict[str, Any], desks: list[int]) -> bool:
+    """Take a launch in for what waits for one; False at the pipe's end."""
+    launch = _read_line()
+    if launch is None:
+        return False
+    spec.update(launch)
+    line = json.dumps(launch).encode() + b"\n"
+    for desk in desks:
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(desk, line) :]
+    return True
+
+
+def _pass_on(desk: int) -> bool:
+    """What it says, to the parent; False once it has left the desk."""
+    with contextlib.suppress(OSError):
+        line = os.read(desk, 4096)
+        if line:
+            os.write(1, line)
+        return bool(line)
+    return False
+
+
+def _start(spec: dict[str, Any], seat: socket.socket | None) -> int:
+    """The engine in a session of its own, with output appended to the log file and nothing of ours open.
+
+    Its standard input is the seat, or nothing.
+    """
     pid = os.fork()
     if pid:
+        if seat is not None:
+            seat.close()
         return pid
     try:
         os.setsid()
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         log = os.open(spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY) if seat is None else seat.fileno(), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):

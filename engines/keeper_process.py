@@ -21,6 +21,8 @@ class KeeperProcess:
 
     def __init__(self, spec: Mapping[str, Any], env: Mapping[str, str]) -> None:
         self.pid: int | None = None
+        self.warm = False
+        self._said_warm = False
         self._code: int | None = None
         self._ended = False
         self._unread = b""
@@ -49,6 +51,22 @@ class KeeperProcess:
         if self._ended:
             return "ended" if self._code is None else "ended with exit code 0"
         return None
+
+    def wait_warm(self, seconds: float) -> bool:
+        """Whether what it started is a fit warm interpreter, after waiting at most `seconds` for its word."""
+        deadline = time.monotonic() + seconds
+        while self.death() is None and not self._said_warm and time.monotonic() < deadline:
+            self.wait(deadline - time.monotonic())
+        return self.warm
+
+    def hand_over(self, spec: Mapping[str, Any]) -> bool:
+        """Give the launch to the warm interpreter that it started; False if the keeper is gone."""
+        try:
+            self._input.write(json.dumps(spec).encode() + b"\n")
+            self._input.flush()
+        except BrokenPipeError:
+            return False
+        return True
 
     def wait(self, seconds: float) -> None:
         """Return when the keeper says something, or after some seconds."""
@@ -92,5 +110,7 @@ class KeeperProcess:
             self.pid = said["pid"]
         elif said["event"] == "exited":
             self._code = said["code"]
+        elif said["event"] == "warm":
+            self._said_warm, self.warm = True, said["fit"]
         else:
             self._ended = True

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from engines import keeper
-from engines.contract import Config, CrashClass, Engine, EngineError, Launch, Model, ServerCrashed
-from engines.environment import clean_environment, device_variables
-from engines.host import Device, compute_processes, memory_used, this_host
+from engines.contract import Config, CrashClass, Engine, Launch, Model, ServerCrashed
+from engines.environment import clean_environment, held_devices, server_environment
+from engines.host import Device, compute_processes, memory_used
 from engines.keeper_process import KeeperProcess
 from engines.orphans import RUN_ID, SERVER, end, reap, survivors
 from engines.ports import LOOPBACK, answers, held_port, is_free
+from engines.warm import Interpreters
 
 __all__ = ["Server", "reap", "shell_line"]
 
@@ -43,9 +44,10 @@ class Server:
     """An engine's server on loopback: ready when entered, gone without a trace when left.
 
     `log` is written anew and gets all output. `devices` are indices into `this_host().devices`. `run_id`
-    marks its processes for `reap`. Entering raises ServerCrashed (with its class) if it does not become
-    ready, and UnsupportedFlag before anything starts; leaving raises ServerCrashed(TEARDOWN) if something
-    stays. Works in any thread.
+    marks its processes for `reap`. With `interpreters` (engines/warm.py), a warm one becomes the server if it
+    suits, and the next one begins to import once this server is launched. Entering raises ServerCrashed (with
+    its class) if it does not become ready, and UnsupportedFlag before anything starts; leaving raises
+    ServerCrashed(TEARDOWN) if something stays. Works in any thread.
 
     Attributes:
         url, port, launch, pid: known once entered.
@@ -64,6 +66,7 @@ class Server:
         start_timeout: float | None = None,
         grace: float = GRACE,
         log_limit: int = LOG_LIMIT,
+        interpreters: Interpreters | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -75,6 +78,7 @@ class Server:
         self._start_timeout = start_timeout
         self._grace = grace
         self._log_limit = log_limit
+        self._interpreters = interpreters
         self._id = uuid.uuid4().hex
         self._held = contextlib.ExitStack()
         self._before: tuple[int, ...] = ()
@@ -94,10 +98,15 @@ class Server:
         """Process id of what was launched."""
         return self._keeper.pid if self._keeper else None
 
+    @property
+    def warm(self) -> bool:
+        """Whether it is what a warm interpreter has become."""
+        return self._keeper is not None and self._keeper.warm
+
     def __enter__(self) -> Self:
         started = time.monotonic()
         with self._held:
-            self._devices = _held_devices(self.engine, self._indices)
+            self._devices = held_devices(self.engine, self._indices)
             self.port = self._held.enter_context(held_port())
             self.launch = self.engine.command(self.config, self.model, LOOPBACK, self.port)
             self._begin()
@@ -145,20 +154,41 @@ class Server:
         self.log.write_bytes(b"")
         self._before = memory_used(self._devices)
         self._oom_kills = _oom_kills()
-        marks = {SERVER: self._id, RUN_ID: self.run_id} if self.run_id else {SERVER: self._id}
-        clean = clean_environment(self.launch.argv[0])
-        self._keeper = KeeperProcess(
-            {
-                "argv": self.launch.argv,
-                "env": {**clean, **self.launch.env, **device_variables(self._devices), **marks},
-                "cwd": str(self.log.parent.absolute()),
-                "log": str(self.log.absolute()),
-                "log_limit": self._log_limit,
-                "grace": self._grace,
-                "parent": os.getpid(),
-            },
-            {**clean, **marks},
+        self._keeper = self._warm_keeper() or KeeperProcess(
+            self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()}
         )
+        if self._interpreters is not None:
+            self._interpreters.prepare(
+                self.engine,
+                self.model,
+                devices=self._indices,
+                run_id=self.run_id,
+                folder=self.log.parent,
+            )
+
+    def _warm_keeper(self) -> KeeperProcess | None:
+        """The keeper of a warm interpreter that was handed the launch, and with it the server's id."""
+        if self._interpreters is None:
+            return None
+        interpreter = self._interpreters.take(self.engine, devices=self._indices, run_id=self.run_id)
+        if interpreter is None:
+            return None
+        self._id = interpreter.id
+        return interpreter.hand_over(self.launch, self._keeper_spec())
+
+    def _keeper_spec(self) -> dict[str, object]:
+        return {
+            "argv": self.launch.argv,
+            "env": server_environment(self.launch, self._devices, self._marks()),
+            "cwd": str(self.log.parent.absolute()),
+            "log": str(self.log.absolute()),
+            "log_limit": self._log_limit,
+            "grace": self._grace,
+            "parent": os.getpid(),
+        }
+
+    def _marks(self) -> dict[str, str]:
+        return {SERVER: self._id, RUN_ID: self.run_id} if self.run_id else {SERVER: self._id}
 
     def _wait_ready(self) -> None:
         assert self._keeper is not None
@@ -235,19 +265,6 @@ def shell_line(launch: Launch) -> str:
     """A launch as one line of shell that a person can paste."""
     variables = [f"{name}={shlex.quote(value)}" for name, value in sorted(launch.env.items())]
     return " ".join([*variables, shlex.join(launch.argv)])
-
-
-def _held_devices(engine: Engine, indices: tuple[int, ...]) -> tuple[Device, ...]:
-    """The GPUs of these indices; none on a CPU, or for an engine that only simulates."""
-    host = this_host()
-    if host.kind == "cpu" or not engine.real:
-        return ()
-    for index in indices:
-        if index >= len(host.devices):
-            raise EngineError(
-                f"device {index} is not here: this machine shows {len(host.devices)} (CUDA_VISIBLE_DEVICES)"
-            )
-    return tuple(host.devices[index] for index in indices)
 
 
 def _oom_kills() -> int:

@@ -13,6 +13,7 @@ from engines.model_shape import ModelShape, shape_of
 from engines.runtime import Runtime, find
 from engines.space import Space
 from engines.space_file import written
+from engines.warm import Warm
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """Run as a module: the `vllm` command of the CPU build looks for a distribution that is not there."""
@@ -30,6 +31,25 @@ to start when less is free, so that nothing else could run on the machine."""
 
 _SPECULATION = "speculative-config"
 
+_CPU_IMPORTS = ("vllm.v1.engine.async_llm", "vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
+_CUDA_IMPORTS = (
+    *_CPU_IMPORTS,
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.v1.worker.gpu_worker",
+    "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.attention.backends.flash_attn",
+    "vllm.model_executor.model_loader.default_loader",
+)
+_LATE = frozenset(
+    {
+        "VLLM_CPU_KVCACHE_SPACE",
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_CPU_ATTN_SPLIT_KV",
+        "VLLM_USE_V2_MODEL_RUNNER",
+    }
+)
+"""Read from the environment when a config is made or a worker starts, not at import."""
+
 
 class Vllm:
     """vLLM's adapter."""
@@ -40,6 +60,16 @@ class Vllm:
 
     def __init__(self) -> None:
         self.default_config: Config = {}
+
+    @property
+    def warm(self) -> Warm:
+        """Its imports. On a GPU its engine processes are forked, as vLLM does when used as a library.
+
+        The server spawns them unless told otherwise, and the CPU build always: those import for themselves.
+        """
+        if this_host().kind == "cpu":
+            return Warm(MODULE, _CPU_IMPORTS, _LATE)
+        return Warm(MODULE, _CUDA_IMPORTS, _LATE, {"VLLM_WORKER_MULTIPROC_METHOD": "fork"})
 
     def runtime(self) -> Runtime:
         """An environment or interpreter that has vLLM. Raises EngineNotInstalled."""

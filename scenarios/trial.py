@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from engines.contract import Config, Model
+from engines.warm import Starts
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
 
@@ -43,6 +44,7 @@ class TrialSpec:
         devices: indices of the devices it holds.
         seconds_left: wall seconds after which the trial is stopped and charged (None: no limit).
         run: directory of the run (logs and rows go there).
+        starts: whether engines are imported ahead of the next launch (engines/warm.py).
     """
 
     number: int
@@ -55,6 +57,7 @@ class TrialSpec:
     attempt: int = 0
     devices: tuple[int, ...] = (0,)
     seconds_left: float | None = None
+    starts: Starts = "auto"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Trial:
         crash: class and one line (crashed, infeasible).
         seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`.
         gpu_seconds: devices x wall from launch to confirmed teardown.
-        command: the launch as one line of shell that a person can paste.
+        command: the launch as one line of shell that a person can paste, always that of a cold start.
+        warm: whether the server's imports were done ahead of its launch (engines/warm.py).
     """
 
     number: int
@@ -84,6 +88,7 @@ class Trial:
     gpu_seconds: float = 0.0
     launched: float | None = None
     command: str = ""
+    warm: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for the ledger; measurements have events of their own and appear here by id."""

@@ -13,6 +13,7 @@ from engines.host import Host, this_host
 from engines.ports import LOOPBACK
 from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
+from engines.warm import interpreters
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
 from scenarios.score import Unreachable, score
@@ -104,6 +105,7 @@ class _Run:
             gpu_seconds=round(len(self.spec.devices) * (gone - began), 3),
             launched=launched,
             command=shell_line(server.launch),
+            warm=server.warm,
         )
 
     def _server(self) -> Server:
@@ -117,6 +119,7 @@ class _Run:
             devices=spec.devices,
             run_id=self.run_id,
             start_timeout=timeout if self.deadline is None else max(0.1, min(timeout, self._left())),
+            interpreters=interpreters(spec.starts, this_host()),
         )
 
     def _measured(self, server: Server) -> Trial:

@@ -145,7 +145,8 @@ def _base(prepared: Prepared, run: Path) -> TrialSpec:
     """A trial's spec, but for what an ask decides."""
     spec = prepared.spec
     plan = Plan(spec.scenario, spec.profile, spec.seed)
-    return TrialSpec(0, spec.engines[0], {}, "planner", spec.model, plan, str(run.absolute()))
+    run_at = str(run.absolute())
+    return TrialSpec(0, spec.engines[0], {}, "planner", spec.model, plan, run_at, starts=spec.starts)
 
 
 def _remember_starts(prepared: Prepared, course: Course) -> None:
@@ -153,7 +154,7 @@ def _remember_starts(prepared: Prepared, course: Course) -> None:
         starts = [
             trial.seconds["start"]
             for trial in course.record.trials.values()
-            if trial.engine == name and trial.measurements
+            if trial.engine == name and trial.measurements and not trial.warm
         ]
         if engine.real and starts:
             remember_start(engine, min(starts))

@@ -11,6 +11,7 @@ from engines.contract import Config, Engine, Model, Value
 from engines.host import Host
 from engines.registry import engine as engine_named
 from engines.space import Space, SpaceError
+from engines.warm import Starts
 from scenarios import profiles
 from scenarios.models import digest
 from search import planners, strategies
@@ -37,6 +38,8 @@ class SearchSpec:
         text: source of the prompts; None: the profile's.
         trials: cap on the trials before the final ones.
         baseline: whether the torch baseline is scored first (or taken from what is kept).
+        starts: `auto` imports an engine ahead of its next launch where that disturbs no measurement, `warm`
+            does it everywhere, `cold` nowhere.
     """
 
     engines: tuple[str, ...]
@@ -54,6 +57,7 @@ class SearchSpec:
     text: str | None = None
     trials: int | None = None
     baseline: bool = True
+    starts: Starts = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict: what must agree for one search to be the continuation of another."""

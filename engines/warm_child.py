@@ -1,0 +1,154 @@
+# ruff: noqa: PTH108, PTH109, PTH115, PTH123, PTH208
+"""What an engine's own interpreter runs ahead of a launch: it imports, waits, and becomes the server.
+
+Run as `python warm_child.py PLAN` under a keeper (engines/keeper.py), standard library only. PLAN is JSON:
+`module` to run, `imports` to do ahead of it, the `log` that takes its output until then. Descriptor 0 is a
+socket to the keeper. On it goes one line once the imports are done:
+
+    {"event": "warm", "fit": bool, "why": str, "seconds": S, "threads": N}
+
+and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log`). Then this process does
+what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
+does not import, or an import touched a GPU, after which nothing may be forked), it executes the launch's argv
+instead: the same process becomes the cold server. The socket's end means that no launch will come.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not getattr(sys.flags, "safe_path", False):
+    sys.path[0] = os.getcwd()  # where `python -m` looks; this file's folder has a vllm.py of its own
+
+import contextlib
+import importlib
+import json
+import runpy
+import time
+
+DRIVER = "/dev/nvidia-uvm"
+"""Open in a process in which CUDA's driver was initialised, and not by NVML."""
+
+
+def main() -> None:
+    """Import, say so, wait, become the server."""
+    plan = json.loads(sys.argv[1])
+    first = dict(os.environ)
+    began = time.monotonic()
+    lowered = _idle()
+    why = _imported(plan) or _touched()
+    if lowered:
+        _normal()
+    said = {"event": "warm", "fit": not why, "why": why, "seconds": round(time.monotonic() - began, 2)}
+    with contextlib.suppress(OSError):
+        os.write(0, json.dumps({**said, "threads": len(os.listdir("/proc/self/task"))}).encode() + b"\n")
+    launch = _launch()
+    if launch is None:
+        return
+    _move(launch, plan["log"])
+    if why:
+        os.execvpe(launch["argv"][0], launch["argv"], launch["env"])
+    _become(launch, plan["module"], first)
+
+
+def _imported(plan: dict) -> str:  # type: ignore[type-arg]
+    """Import what is there of the plan; why the module itself cannot run, empty if it can."""
+    why = ""
+    for name in (plan["module"], *plan["imports"]):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            print(f"not imported ahead: {name}: {type(error).__name__}: {error}", flush=True)
+            why = why or (f"{name} does not import" if name == plan["module"] else "")
+    return why
+
+
+def _touched() -> str:
+    """How the imports touched a GPU, empty if they did not."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "an import initialised CUDA"
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}") == DRIVER:
+                return "an import opened the GPU's driver"
+    return ""
+
+
+def _idle() -> bool:
+    """Take only what cores are idle, where this process may also take that back."""
+    probe = os.fork()
+    if probe == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(probe, 0)[1] != 0:
+        return False
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    return True
+
+
+def _normal() -> None:
+    """Give every thread, those of the imported libraries too, the priority that a process starts with."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+
+
+def _launch() -> dict | None:  # type: ignore[type-arg]
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk:
+            return None
+        line += chunk
+    return json.loads(line)  # type: ignore[no-any-return]
+
+
+def _move(launch: dict, ahead: str) -> None:  # type: ignore[type-arg]
+    """To the launch's directory and log, which begins with what the imports said."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    with contextlib.suppress(OSError), open(ahead, "rb") as file:
+        os.write(log, file.read())
+        os.unlink(ahead)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(launch["cwd"])
+
+
+def _become(launch: dict, module: str, first: dict) -> None:  # type: ignore[type-arg]
+    """`python -m module`: variables that differ from the first ones, arguments, path, and the run itself.
+
+    What the imports have put into the environment stays, as it does in a cold server.
+    """
+    for name in first.keys() - launch["env"].keys():
+        os.environ.pop(name, None)
+    for name, value in launch["env"].items():
+        if first.get(name) != value:
+            os.environ[name] = value
+    argv = launch["argv"]
+    sys.orig_argv = argv
+    sys.argv = argv[argv.index("-m") + 1 :]
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.getcwd()
+    _forget(module)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _forget(module: str) -> None:
+    """It runs as `__main__` and, as in a cold server, is not imported a second time until somebody asks."""
+    sys.modules.pop(module, None)
+    package, _, name = module.rpartition(".")
+    if package in sys.modules and hasattr(sys.modules[package], name):
+        delattr(sys.modules[package], name)
+
+
+if __name__ == "__main__":
+    main()
