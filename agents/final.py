@@ -13,6 +13,7 @@ from agents.sandbox import Box
 from agents.snapshot import fresh_copy, remove, take
 from agents.workspace import Places, make_room
 from engines.server import reap
+from scenarios.profiles import scenario
 from scenarios.scenario import FULL, Plan
 from scenarios.trial import Trial, TrialSpec
 from scenarios.trial_run import run_trial
@@ -57,7 +58,7 @@ def _scored(case: Case, record: Record, places: Places, box: Box) -> Trial:
             plan=Plan(spec.scenario, spec.profile, spec.eval_seed, FULL, spec.text),
             run=str(case.run),
             devices=spec.devices,
-            seconds_left=case.ready_limit + _limit(record),
+            seconds_left=case.ready_limit + _limit(case, record),
         ),
         record.pass_on,
         run_id=case.run_id,
@@ -82,10 +83,13 @@ def _launcher(case: Case, box: Box) -> Launcher:
     return Launcher(box, env, case.ready_limit, len(case.spec.devices))
 
 
-def _limit(record: Record) -> float:
-    """Seconds that scoring may take: somewhat more than the baseline took, else than the agent's longest."""
-    if record.baseline is not None:
-        return 1.25 * float(record.baseline["seconds"]) + SLACK
+def _limit(case: Case, record: Record) -> float:
+    """Seconds that scoring may take: somewhat more than the baseline would, else than the agent's longest."""
+    baseline = record.baseline
+    if baseline is not None:
+        asked = sum(traffic.requests for traffic in scenario(case.spec.profile, case.spec.scenario).traffics)
+        share = float(baseline["requests"]["asked"]) / asked
+        return 1.25 * float(baseline["seconds"]) / share + SLACK
     seen = [_measured(event) for event in record.events if event["event"] == "trial" and event.get("full")]
     return 4.0 * max(seen) + SLACK if any(seen) else UNMEASURED
 
