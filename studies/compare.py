@@ -7,7 +7,7 @@ apart from real ones.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,29 +138,45 @@ def compare(runs: Sequence[Run]) -> list[Table]:
 
 def _table(key: Setting, runs: list[Run]) -> Table:
     finished = [run for run in runs if run.finished]
-    notes = [
-        f"{run.path} is left out: it {'was interrupted' if run.ended else 'has not ended'}; "
-        "its own command with --resume finishes it"
-        for run in runs
-        if not run.finished
-    ]
-    notes += [f"{run.path}: {run.damaged} unreadable ledger line(s) skipped" for run in runs if run.damaged]
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
     pools = {letter: pool(run for run in finished if run.scenario == letter) for letter in scenarios}
     name = "torch" if pools and all(each.baselines for each in pools.values()) else "default"
     usable = [run for run in finished if reference(run, name, pools[run.scenario])]
-    for run in finished:
-        if run not in usable:
-            notes.append(f"{run.path} is left out: neither a torch baseline nor a default was measured whole")
     letters = tuple(letter for letter in scenarios if any(run.scenario == letter for run in usable))
-    bare = Table(key, name, letters, (), tuple(runs), tuple(notes), pools)
+    notes = (*_unusable(runs, finished, usable), *_mixed(usable, name, pools))
+    bare = Table(key, name, letters, (), tuple(runs), notes, pools)
     rows = ranked([*_methods(bare, usable), *_defaults(bare, usable)], letters)
     return replace(bare, rows=tuple(rows))
 
 
+def _unusable(runs: Sequence[Run], finished: Sequence[Run], usable: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if run not in finished:
+            ended = "was interrupted" if run.ended else "has not ended"
+            yield f"{run.path} is left out: it {ended}; its own command with --resume finishes it"
+        elif run not in usable:
+            yield f"{run.path} is left out: neither a torch baseline nor a default was measured whole"
+        if run.damaged:
+            yield f"{run.path}: {run.damaged} unreadable ledger line(s) skipped"
+
+
+def _mixed(runs: Sequence[Run], name: str, pools: Mapping[str, Pool]) -> Iterator[str]:
+    with_baseline = [letter for letter, each in pools.items() if each.baselines]
+    if name == "default" and with_baseline:
+        without = ", ".join(letter for letter in pools if letter not in with_baseline)
+        yield f"scenario {without} has no torch baseline, so 1.00x is the default: run `ceiling baseline`"
+    versions: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        for engine, version in run.versions.items():
+            versions[engine].add(version)
+    for engine, several in versions.items():
+        if len(several) > 1:
+            yield f"several versions of {engine} are in this table: {', '.join(sorted(several))}"
+
+
 def label(run: Run, budgets: bool) -> str:
-    """A method's name in tables: with its engines, and its budget where budgets differ."""
-    engines = "+".join(run.engines)
+    """A method's name in tables: with its engines, `script` where it is one, its budget where they differ."""
+    engines = "+".join(run.engines) + (", script" if run.header.get("scripted") else "")
     name = f"{run.method} ({engines})" if engines else run.method
     budget = run.header.get("budget")
     return f"{name} {short(budget)}" if budgets and budget else name

@@ -67,8 +67,23 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do in it."""
-        return self.ended is not None and self.ended != "interrupted"
+        """Whether there is nothing left to do in it: it ended by itself, with a result."""
+        concluded = any(event["event"] == "result" for event in self.events)
+        return concluded and self.ended is not None and self.ended != "interrupted"
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of its engines."""
+        return dict((self.header.get("provenance") or {}).get("engines") or {})
+
+    @property
+    def commit(self) -> str:
+        """The harness's commit, as its measurements say; `+` where files were changed since."""
+        for event in self.measurements.values():
+            harness = (event.get("provenance") or {}).get("harness") or {}
+            if harness.get("commit"):
+                return str(harness["commit"])[:12] + ("+" if harness.get("modified") else "")
+        return ""
 
     @cached_property
     def trials(self) -> tuple[Event, ...]:

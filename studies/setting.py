@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from scenarios.profiles import profile
+from scenarios.scenario import ScenarioError
 from studies.record import Run
 
 
@@ -19,6 +21,7 @@ class Setting:
     profile: str
     model: str
     digest: str
+    text: str
     host: str
     devices: int
     mark: str = ""
@@ -42,10 +45,22 @@ def setting(run: Run) -> Setting:
         profile=str(run.header.get("profile", "")),
         model=str(model.get("name", "")),
         digest=str(model.get("digest", "")),
+        text=_text(run),
         host=host_words(run.header.get("host", {})),
         devices=int(run.header.get("devices", 1)),
         mark="speed only" if dummy else "",
     )
+
+
+def _text(run: Run) -> str:
+    """The source of its prompts; where its spec leaves that open, the profile's own."""
+    named = (run.header.get("spec") or {}).get("text")
+    if named:
+        return str(named)
+    try:
+        return profile(str(run.header.get("profile"))).text
+    except ScenarioError:
+        return ""
 
 
 def is_simulated(run: Run) -> bool:

@@ -192,15 +192,13 @@ def _command(runs: Sequence[Run]) -> str | None:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    provenance = run.header.get("provenance") or {}
-    engines = provenance.get("engines") or {}
     return {
         "path": str(run.path),
         "method": run.method,
         "scenario": run.scenario,
         "seeds": f"{run.seeds[0]} / {run.seeds[1]}",
-        "engines": ", ".join(f"{name} {engines.get(name, '')}".strip() for name in run.engines),
-        "commit": str(provenance.get("commit") or provenance.get("harness_commit") or ""),
+        "engines": ", ".join(f"{name} {run.versions.get(name, '')}".strip() for name in run.engines),
+        "commit": run.commit,
         "gpu": short(float(run.result.get("gpu_seconds") or 0.0)),
         "configs": configs_tried(run),
         "ended": run.ended or "has not ended",

@@ -148,6 +148,7 @@ def test_simulated_runs_stand_apart_and_say_so(make_run: MakeRun, tmp_path: Path
         {"model": {**MODEL, "weights": "dummy"}},
         {"host": {**HOST, "cores": 64}},
         {"devices": 2},
+        {"spec": {"text": "longbench-v2"}},
     ],
 )
 def test_unlike_settings_are_never_in_one_table(
@@ -176,6 +177,25 @@ def test_budgets_tell_methods_apart(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("short", budget=600.0, submitted=2.0)
     make_run("long", budget=7200.0, submitted=3.0)
     assert methods(only(tmp_path / "runs"), "C")[:2] == ["tpe (vllm) 2h", "tpe (vllm) 10m"]
+
+
+def test_scripts_say_that_they_are(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", method="agent:greedy", kind="agent", header={"scripted": True})
+    assert methods(only(tmp_path / "runs"), "C")[0] == "agent:greedy (vllm, script)"
+
+
+def test_several_versions_of_an_engine_are_noted(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("old", header={"provenance": {"engines": {"vllm": "0.23"}}})
+    make_run("new", header={"provenance": {"engines": {"vllm": "0.24"}}})
+    assert only(tmp_path / "runs").notes == ("several versions of vllm are in this table: 0.23, 0.24",)
+
+
+def test_a_missing_baseline_is_noted(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", scenario="A", baseline=None)
+    make_run("c")
+    table = only(tmp_path / "runs")
+    assert table.reference == "default"
+    assert "scenario A has no torch baseline" in table.notes[0]
 
 
 def test_nothing_to_compare_is_one_line(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def chromium(tmp_path: Path) -> Iterator[Chromium]:
 SHOWN = "[...document.querySelectorAll('.board')].filter(board => board.offsetParent !== null)"
 VISIBLE = f"{SHOWN}.map(board => board.className)"
 FIRST = f"{SHOWN}[0].querySelector('tbody td:nth-child(2)').innerText.trim()"
-DRAWN = "[...document.querySelectorAll('svg.bars rect, svg.plane path:not(.dots)')].map(e => e.getBoundingClientRect())"
+MARKS = "svg.bars rect, svg.plane path:not(.dots)"
+DRAWN = f"[...document.querySelectorAll('{MARKS}')].map(mark => mark.getBoundingClientRect())"
 
 
 @pytest.mark.browser

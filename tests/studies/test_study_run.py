@@ -40,6 +40,7 @@ class Runner:
         end = "interrupted" if cell.scenario == self.interrupted else "budget"
         if resume:
             with Ledger.resume(path) as ledger:
+                ledger.append("result", found=None)
                 ledger.append("end", reason="budget")
         else:
             RunBuilder(path, scenario=cell.scenario, seeds=cell.seeds, budget=cell.budget, end=end).write()
