@@ -16,6 +16,7 @@ _OBJECT_STORE = 80 << 20
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -27,7 +28,9 @@ _QUIET = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
-"""Set before Ray is imported. A worker must not kill its children: keepers end their engines in order."""
+"""Set before Ray is imported. A worker must not kill its children: keepers end their engines in order.
+Nor may Ray make workers nice: engine and scorer inherit it, and lose to whatever else runs on the machine.
+"""
 
 
 @contextmanager
