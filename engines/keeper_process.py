@@ -21,8 +21,7 @@ class KeeperProcess:
 
     def __init__(self, spec: Mapping[str, Any], env: Mapping[str, str]) -> None:
         self.pid: int | None = None
-        self.warm = False
-        self._said_warm = False
+        self._warm: bool | None = None
         self._code: int | None = None
         self._ended = False
         self._unread = b""
@@ -52,15 +51,23 @@ class KeeperProcess:
             return "ended" if self._code is None else "ended with exit code 0"
         return None
 
+    @property
+    def warm(self) -> bool:
+        """Whether what it started is, or was before its launch, a fit warm interpreter."""
+        self._read()
+        return self._warm is True
+
     def wait_warm(self, seconds: float) -> bool:
         """Whether what it started is a fit warm interpreter, after waiting at most `seconds` for its word."""
         deadline = time.monotonic() + seconds
-        while self.death() is None and not self._said_warm and time.monotonic() < deadline:
+        while self.death() is None and self._warm is None and time.monotonic() < deadline:
             self.wait(deadline - time.monotonic())
         return self.warm
 
     def hand_over(self, spec: Mapping[str, Any]) -> bool:
-        """Give the launch to the warm interpreter that it started; False if the keeper is gone."""
+        """Give the launch to the warm interpreter that it started; False if that or the keeper is gone."""
+        while self.pid is None and self.death() is None:
+            self.wait(1.0)
         try:
             self._input.write(json.dumps(spec).encode() + b"\n")
             self._input.flush()
@@ -111,6 +118,6 @@ class KeeperProcess:
         elif said["event"] == "exited":
             self._code = said["code"]
         elif said["event"] == "warm":
-            self._said_warm, self.warm = True, said["fit"]
+            self._warm = said["fit"]
         else:
             self._ended = True

@@ -157,16 +157,19 @@ class Interpreters:
 
     def prepare(
         self, engine: Engine, model: Model, *, devices: tuple[int, ...], run_id: str, folder: Path
-    ) -> None:
-        """Have one import, unless it does already. An engine that declares nothing is passed over."""
-        if declared(engine) is None or self._has(engine, (devices, run_id)):
-            return
-        made = Interpreter(engine, model, devices=devices, run_id=run_id, folder=folder)
+    ) -> Interpreter | None:
+        """Have one import, unless it does already; None for an engine that declares nothing."""
+        if declared(engine) is None:
+            return None
         with self._lock:
-            before = self._kept.pop(engine.name, None)
+            before = self._kept.get(engine.name)
+            if before is not None and before[0] == (devices, run_id) and before[1].living():
+                return before[1]
+            made = Interpreter(engine, model, devices=devices, run_id=run_id, folder=folder)
             self._kept[engine.name] = ((devices, run_id), made)
         if before is not None:
             before[1].end()
+        return made
 
     def take(self, engine: Engine, *, devices: tuple[int, ...], run_id: str) -> Interpreter | None:
         """The one that was prepared for this, which is then the caller's to hand over or end."""
@@ -182,11 +185,6 @@ class Interpreters:
             kept, self._kept = list(self._kept.values()), {}
         for _, interpreter in kept:
             interpreter.end()
-
-    def _has(self, engine: Engine, wanted: object) -> bool:
-        with self._lock:
-            kept = self._kept.get(engine.name)
-        return kept is not None and kept[0] == wanted and kept[1].living()
 
 
 _INTERPRETERS = Interpreters()

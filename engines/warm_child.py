@@ -5,7 +5,7 @@ Run as `python warm_child.py PLAN` under a keeper (engines/keeper.py), standard 
 `module` to run, `imports` to do ahead of it, the `log` that takes its output until then. Descriptor 0 is a
 socket to the keeper. On it goes one line once the imports are done:
 
-    {"event": "warm", "fit": bool, "why": str, "seconds": S, "threads": N}
+    {"event": "warm", "fit": bool, "why": str, "seconds": S, "missing": [MODULE], "threads": N}
 
 and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log`). Then this process does
 what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
@@ -37,12 +37,18 @@ def main() -> None:
     first = dict(os.environ)
     began = time.monotonic()
     lowered = _idle()
-    why = _imported(plan) or _touched()
+    missing = _imported([plan["module"], *plan["imports"]])
+    why = f"{plan['module']} does not import" if plan["module"] in missing else _touched()
     if lowered:
         _normal()
-    said = {"event": "warm", "fit": not why, "why": why, "seconds": round(time.monotonic() - began, 2)}
-    with contextlib.suppress(OSError):
-        os.write(0, json.dumps({**said, "threads": len(os.listdir("/proc/self/task"))}).encode() + b"\n")
+    _say(
+        event="warm",
+        fit=not why,
+        why=why,
+        seconds=round(time.monotonic() - began, 2),
+        missing=missing,
+        threads=len(os.listdir("/proc/self/task")),
+    )
     launch = _launch()
     if launch is None:
         return
@@ -52,16 +58,15 @@ def main() -> None:
     _become(launch, plan["module"], first)
 
 
-def _imported(plan: dict) -> str:  # type: ignore[type-arg]
-    """Import what is there of the plan; why the module itself cannot run, empty if it can."""
-    why = ""
-    for name in (plan["module"], *plan["imports"]):
+def _imported(names: list[str]) -> list[str]:
+    """Import these; those that failed. A launch that needs one will say why, as it would have done cold."""
+    missing = []
+    for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:
-            print(f"not imported ahead: {name}: {type(error).__name__}: {error}", flush=True)
-            why = why or (f"{name} does not import" if name == plan["module"] else "")
-    return why
+        except Exception:
+            missing.append(name)
+    return missing
 
 
 def _touched() -> str:
@@ -99,6 +104,11 @@ def _normal() -> None:
             os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
+def _say(**event: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(0, json.dumps(event).encode() + b"\n")
+
+
 def _launch() -> dict | None:  # type: ignore[type-arg]
     line = b""
     while not line.endswith(b"\n"):
@@ -117,9 +127,11 @@ def _move(launch: dict, ahead: str) -> None:  # type: ignore[type-arg]
     with contextlib.suppress(OSError), open(ahead, "rb") as file:
         os.write(log, file.read())
         os.unlink(ahead)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, place in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, place)
+    os.close(null)
+    os.close(log)
     os.chdir(launch["cwd"])
 
 
