@@ -182,7 +182,15 @@ def test_a_share_never_falls_below_the_concurrency(fidelity: float, count: int) 
     assert share(Traffic("poisson", "poisson", 10, rate=1.0), Fidelity(requests=0.001)) == 1
 
 
-@pytest.mark.parametrize("fidelity", [Fidelity(0.0), Fidelity(1.5), Fidelity(1, 0.0), Fidelity(block=-1)])
+def test_a_serial_measurement_is_a_subset_below_the_concurrency(plan: Plan, model: Model) -> None:
+    full = build(plan, model).requests
+    serial = build(replace(plan, fidelity=Fidelity(serial=3)), model).requests
+    assert [r.prompt for r in serial] == [r.prompt for i in (0, 24, 48) for r in full[i : i + 3]]
+
+
+@pytest.mark.parametrize(
+    "fidelity", [Fidelity(0.0), Fidelity(1.5), Fidelity(1, 0.0), Fidelity(block=-1), Fidelity(serial=0)]
+)
 def test_a_fidelity_out_of_range_is_refused(plan: Plan, model: Model, fidelity: Fidelity) -> None:
     with pytest.raises(ScenarioError, match="out of range"):
         build(replace(plan, scenario="A", fidelity=fidelity), model)
