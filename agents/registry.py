@@ -24,7 +24,8 @@ class AgentEntry:
     Attributes:
         argv: its command line; `{llm}` and `{prompt}` are filled in.
         resume: its command line where an earlier one was cut off; None starts it anew.
-        keys: variables of the caller that it may see: its own provider's, and no other's.
+        keys: variables of the caller that it may see: its own provider's, and no other's. `{PROVIDER}` stands
+            for the provider that the model's name begins with.
         llm: the model it takes by default; empty for one that takes none.
         scripted: a script that follows fixed rules: a reference point, no agent that thinks.
         note: one line for people.
@@ -62,26 +63,29 @@ _ENTRIES = (
     ),
     AgentEntry(
         "codex",
-        ("codex", "exec", "--skip-git-repo-check", "--yolo", "--model", "{llm}", "{prompt}"),
+        ("codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--model",
+         "{llm}", "{prompt}"),
         "Codex CLI",
-        resume=("codex", "exec", "--skip-git-repo-check", "--yolo", "--model", "{llm}", "resume", "--last",
-                "{prompt}"),
+        resume=("codex", "exec", "resume", "--last", "--skip-git-repo-check",
+                "--dangerously-bypass-approvals-and-sandbox", "--model", "{llm}", "{prompt}"),
         keys=("OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", *NETWORK),
         llm="gpt-5-codex",
     ),
     AgentEntry(
         "gemini",
-        ("gemini", "--yolo", "--model", "{llm}", "--output-format", "stream-json", "-p", "{prompt}"),
+        ("gemini", "--yolo", "--model", "{llm}", "--output-format", "stream-json", "--prompt", "{prompt}"),
         "Gemini CLI",
+        resume=("gemini", "--yolo", "--resume", "latest", "--model", "{llm}", "--output-format",
+                "stream-json", "--prompt", "{prompt}"),
         keys=("GEMINI_API_KEY", *NETWORK),
         llm="gemini-2.5-pro",
     ),
     AgentEntry(
         "opencode",
         ("opencode", "run", "--model", "{llm}", "--format", "json", "{prompt}"),
-        "OpenCode; --llm PROVIDER/MODEL",
+        "OpenCode; needs --llm PROVIDER/MODEL",
         resume=("opencode", "run", "--continue", "--model", "{llm}", "--format", "json", "{prompt}"),
-        keys=("OPENCODE_API_KEY", *NETWORK),
+        keys=("{PROVIDER}_API_KEY", *NETWORK),
     ),
 )  # fmt: skip
 
@@ -122,4 +126,6 @@ def command(spec: AgentSpec, *, again: bool = False) -> tuple[str, ...]:
 
 def variables(spec: AgentSpec) -> dict[str, str]:
     """The caller's variables that a run's agent may see."""
-    return {name: os.environ[name] for name in entry(spec.agent).keys if name in os.environ}
+    provider = spec.llm.partition("/")[0].upper() if "/" in spec.llm else ""
+    keys = [key.replace("{PROVIDER}", provider) for key in entry(spec.agent).keys]
+    return {name: os.environ[name] for name in keys if name in os.environ}

@@ -141,8 +141,9 @@ class _Phase:
 
     def _variables(self, place: sandbox.Box, command: tuple[str, ...]) -> dict[str, str]:
         case = self._case
-        folder = str(Path(command[0]).parent)
-        common = environment(case.spec.model, case.cuda, place, [folder])
+        programs = [Path(command[0]), sandbox.interpreter(Path(command[0]))]
+        folders = [str(program.parent) for program in programs if program]
+        common = environment(case.spec.model, case.cuda, place, folders)
         return {**common, "HOST": LOOPBACK, "PORT": str(case.port), **registry.variables(case.spec)}
 
     def _left_behind(self, ended: End, *, served: bool, done: bool, log: Path) -> None:

@@ -228,8 +228,23 @@ def program_paths(program: Sequence[str], env: Mapping[str, str]) -> tuple[Path,
     binary = shutil.which(program[0]) or program[0]
     named = [Path(token) for token in program[1:] if token.startswith("/")]
     searched = [Path(part) for value in env.values() for part in value.split(":") if part.startswith("/")]
-    found = [*_installation(Path(binary)), *(path for path in [*named, *searched] if path.exists())]
-    return tuple(dict.fromkeys(found))
+    script = interpreter(Path(binary))
+    installed = [*_installation(Path(binary)), *(_installation(script) if script else ())]
+    return tuple(dict.fromkeys([*installed, *(path for path in [*named, *searched] if path.exists())]))
+
+
+def interpreter(program: Path) -> Path | None:
+    """The interpreter that a script's first line names, as PATH finds it; None for a binary."""
+    try:
+        with program.open("rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return None
+    words = first.removeprefix(b"#!").decode(errors="replace").split()
+    if not first.startswith(b"#!") or not words:
+        return None
+    found = shutil.which(words[-1] if Path(words[0]).name == "env" else words[0])
+    return Path(found) if found else None
 
 
 def model_paths(model: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from agents.registry import PROMPT
 from engines.contract import Model
 from tests.agents.conftest import spec_for
 
-PROVIDERS = ("ANTHROPIC", "OPENAI", "GEMINI", "OPENCODE")
+PROVIDERS = ("ANTHROPIC", "OPENAI", "GEMINI", "PROVIDER")
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_an_agent_sees_no_other_providers_key(
     for provider in PROVIDERS:
         monkeypatch.setenv(f"{provider}_API_KEY", "secret")
     monkeypatch.setenv("SOMETHING_ELSE", "secret")
-    seen = [key for key, value in registry.variables(spec_for(model, name)).items() if value == "secret"]
+    spec = spec_for(model, name, llm="provider/some-model")
+    seen = [key for key, value in registry.variables(spec).items() if value == "secret"]
     assert len(seen) == (0 if registry.entry(name).scripted or name == "command" else 1)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.sandbox import Bare, Box, Sandbox
+from agents.sandbox import Bare, Box, Sandbox, interpreter, program_paths
 from agents.spec import AgentError
-from agents.tree import End, Tree
+from agents.tree import INTERPRETER, End, Tree
 from tests.agents.conftest import INSIDE, needs_bwrap
 
 
@@ -109,6 +109,14 @@ def test_what_is_hidden_does_not_show(place: Path, tmp_path: Path, sandbox: Sand
     _, _, output = ran(box, place, f"cat {shown}/tool; ls -A {secret}; cat {secret}/seed")
     assert output.startswith("tool")
     assert "1337" not in output
+
+
+def test_a_scripts_interpreter_shows_with_it(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!{INTERPRETER} -I\n")
+    assert interpreter(tool) == INTERPRETER
+    assert {tool, INTERPRETER.parent.parent} <= set(program_paths((str(tool),), {}))
+    assert interpreter(INTERPRETER) is None
 
 
 @needs_bwrap
