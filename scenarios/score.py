@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def score(
     keep = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
     with keep as parent:
         place = Path(parent) / identity
-        started, load_before = time.time(), os.getloadavg()
+        begun = _Begun(
+            identity, plan, model, url, name, remote, request_set.digest, None if out is None else out.name
+        )
         facts = _facts(url, shape, request_set, model, remote)
         _write(place, FACTS, asdict(facts))
         report = run(
@@ -90,31 +92,7 @@ def score(
             on_stage=lambda stage: _tell(observer, stage),
         )
         facts = _observed(facts, report, _identity(url, headers))
-        blank = Measurement(
-            id=identity,
-            scenario=scenario,
-            profile=profile,
-            seed=seed,
-            fidelity=fidelity,
-            invalid_reasons=(),
-            score=None,
-            interval=None,
-            metrics={},
-            requests={},
-            request_set=request_set.digest,
-            provenance=provenance(
-                plan,
-                request_set=request_set.digest,
-                server={"url": url, "model": name, **remote.identity},
-                client={"senders": senders, "stages": [asdict(stage) for stage in report.stages]},
-                load_before=load_before,
-            ),
-            started=started,
-            seconds=time.time() - started,
-            rows=None if out is None else f"{out.name}/{identity}",
-            mark=_mark(model, remote),
-        )
-        measured = _judged(blank, reduce(rows.scan(place)), facts)
+        measured = _judged(begun.measurement(report), reduce(rows.scan(place)), facts)
         _write(place, FACTS, asdict(facts))
         _write(place, FILE, measured.to_json())
     return measured
@@ -131,6 +109,49 @@ def rescore(directory: Path) -> Measurement:
     measured = Measurement.from_json(json.loads((directory / FILE).read_text(encoding="utf-8")))
     facts = _read_facts(json.loads((directory / FACTS).read_text(encoding="utf-8")))
     return _judged(measured, reduce(rows.scan(directory)), facts)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is known of a measurement when it begins; `kept` is the name of the directory of rows."""
+
+    identity: str
+    plan: Plan
+    model: Model
+    url: str
+    served: str
+    remote: Remote
+    digest: str
+    kept: str | None
+    started: float = field(default_factory=time.time)
+    load: tuple[float, float, float] = field(default_factory=os.getloadavg)
+
+    def measurement(self, report: LoadReport) -> Measurement:
+        """With everything but what the rows say."""
+        return Measurement(
+            id=self.identity,
+            scenario=self.plan.scenario,
+            profile=self.plan.profile,
+            seed=self.plan.seed,
+            fidelity=self.plan.fidelity,
+            invalid_reasons=(),
+            score=None,
+            interval=None,
+            metrics={},
+            requests={},
+            request_set=self.digest,
+            provenance=provenance(
+                self.plan,
+                request_set=self.digest,
+                server={"url": self.url, "model": self.served, **self.remote.identity},
+                client={"senders": report.senders, "stages": [asdict(stage) for stage in report.stages]},
+                load_before=self.load,
+            ),
+            started=self.started,
+            seconds=time.time() - self.started,
+            rows=None if self.kept is None else f"{self.kept}/{self.identity}",
+            mark=_mark(self.model, self.remote),
+        )
 
 
 def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
@@ -196,7 +217,7 @@ def _observed(facts: Facts, report: LoadReport, after: Mapping[str, Any] | None)
     scored = [stage for stage in report.stages if stage.name in facts.asked]
     return replace(
         facts,
-        loop_lag=max((stage.lag["p99"] for stage in scored), default=0.0),
+        loop_lag=max((stage.lag["p95"] for stage in scored), default=0.0),
         busy=max((stage.cpu / stage.wall / report.senders for stage in scored), default=0.0),
         after=after,
     )

@@ -37,7 +37,7 @@ class StageReport:
     """How the client did in one stage.
 
     `cpu` and `wall` in seconds (CPU summed, wall the longest over senders); `lag` is by how much the event
-    loop came late to its own timer: p50, p99, max in seconds, of the worst sender.
+    loop came late to its own timer: p50, p95, p99, max in seconds, of the worst sender.
     """
 
     name: str

@@ -50,6 +50,9 @@ class StageRun:
         self.pool, self._start = pool, start
         if not self._left:
             return
+        if deadline is not None and now() > deadline:
+            self.stop()
+            return
         loop = asyncio.get_running_loop()
         alarm = Alarm(loop, lambda: self._arrive(alarm))
         alarm.set(start + self._arrivals[0].offset)

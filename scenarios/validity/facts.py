@@ -33,7 +33,7 @@ class Facts:
         asked: requests by traffic that were to be sent.
         weights: with `dummy` weights text is noise, and the checks on it do not apply.
         template_tokens: tokens that all prompts begin with (chat template).
-        loop_lag: by how much the client's event loop came late, p99 in seconds, of the worst stage.
+        loop_lag: by how much the client's event loop came late, p95 in seconds, of the worst stage.
         busy: share of its core that the busiest sender took.
         before, after: what the server said of itself; `after` None when it no longer answered.
     """
