@@ -79,21 +79,33 @@ def blank_first_token(case: Case) -> Reason | None:
 def first_token_cadence(case: Case) -> Reason | None:
     """The first token comes long before the second: sooner than the prompt can have been processed."""
     fresh = case.reduced.of(FRESH)
-    frames = [("alone on the server", fresh[fresh["ok"]])]
+    return _hurried("alone on the server", fresh[fresh["ok"]], 0.0) or _in_closed_loops(case) or _sooner(case)
+
+
+def _in_closed_loops(case: Case) -> Reason | None:
+    """In loops of few requests at a time, where nobody else's prompt comes between two tokens."""
     for name in case.facts.asked:
         traffic = case.facts.traffic(name)
         if traffic.kind == "closed" and (traffic.concurrency or 1) <= LOW_CONCURRENCY:
-            frames.append((name, case.whole[case.whole["traffic"] == name]))
-    for name, frame in frames:
-        gaps = frame[frame["first_gap"].notna() & frame["gap"].notna()]
-        first, usual = float(gaps["first_gap"].median()), float(gaps["gap"].median())
-        if len(gaps) and first > OUTLYING * usual + JITTER and first > float(gaps["ttft"].median()):
-            detail = (
-                f"{name}: the second token comes {seconds(first)} after the first, the others "
-                f"{seconds(usual)} apart: the first was not decoded from the prompt"
-            )
-            return Reason("first-token-cadence", detail, {"first_gap": first, "gap": usual})
-    return _sooner(case)
+            found = _hurried(name, case.whole[case.whole["traffic"] == name], 0.5)
+            if found is not None:
+                return found
+    return None
+
+
+def _hurried(where: str, frame: pd.DataFrame, share: float) -> Reason | None:
+    """Whether the first gap, at this quantile over requests, is longer than a step and than the TTFT."""
+    gaps = frame[frame["first_gap"].notna() & frame["gap"].notna()]
+    if gaps.empty:
+        return None
+    first, usual = float(gaps["first_gap"].quantile(share)), float(gaps["gap"].median())
+    if first <= OUTLYING * usual + JITTER or first <= float(gaps["ttft"].median()):
+        return None
+    detail = (
+        f"{where}: the second token comes {seconds(first)} after the first, the others "
+        f"{seconds(usual)} apart: the first was not decoded from the prompt"
+    )
+    return Reason("first-token-cadence", detail, {"first_gap": first, "gap": usual})
 
 
 def _sooner(case: Case) -> Reason | None:
