@@ -32,10 +32,10 @@ _SIGNS: tuple[tuple[CrashClass, tuple[str, ...]], ...] = (
     (
         CrashClass.OUT_OF_MEMORY,
         (
-            r"out of memory",
+            r"(CUDA|HIP|XPU)\b.{0,20} out of memory",
             r"OutOfMemoryError",
+            r"Out of memory: Killed",
             r"No available memory for the cache blocks",
-            r"KV cache .{0,40}is (needed|required).{0,80}larger than the available KV cache memory",
             r"larger than the available KV cache memory",
             r"larger than the maximum number of tokens that can be stored in KV cache",
             r"Available memory on node",
@@ -46,7 +46,6 @@ _SIGNS: tuple[tuple[CrashClass, tuple[str, ...]], ...] = (
             r"\bMemoryError\b",
             r"std::bad_alloc",
             r"CUBLAS_STATUS_ALLOC_FAILED",
-            r"Max total token.{0,60}(too|more than) .{0,40}memory",
         ),
     ),
     (

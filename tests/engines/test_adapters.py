@@ -324,6 +324,17 @@ def test_shapes_count_weights_and_cache(mistral: Model, tiny: Model, tmp_path: P
         ("error: unexpected argument '--no-such' found", CrashClass.UNSUPPORTED_FLAG),
         ("[Errno 98] error while attempting to bind on address ('127.0.0.1', 80)", CrashClass.PORT),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", CrashClass.OUT_OF_MEMORY),
+        ("RuntimeError: CUDA error: out of memory", CrashClass.OUT_OF_MEMORY),
+        ("WARNING: lower it if you run out of memory", CrashClass.UNKNOWN),
+        (
+            "ValueError: To serve at least one request with the model's max seq len (8192), (0.18 GiB KV "
+            "cache is needed, which is larger than the available KV cache memory (0.05 GiB).",
+            CrashClass.OUT_OF_MEMORY,
+        ),
+        (
+            "ValueError: Available memory on node 0 (20.1/23.5 GiB) on startup is less than desired CPU",
+            CrashClass.OUT_OF_MEMORY,
+        ),
         ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", CrashClass.OUT_OF_MEMORY),
         ("RuntimeError: Not enough memory. Please try to increase --mem-fraction", CrashClass.OUT_OF_MEMORY),
         ("ValueError: Some option is not compatible with another", CrashClass.INCOMPATIBLE_FLAGS),
