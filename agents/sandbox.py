@@ -207,7 +207,7 @@ def _devices() -> Iterator[str]:
 
 def _shown(readable: Iterable[Path], hidden: Iterable[Path]) -> Iterator[str]:
     """Binds for what is shown and empty directories over what is not, parents before children."""
-    shown = {path: False for path in _outermost(readable)}
+    shown = {path: False for path in _outside_system(readable)}
     masks = {path: True for path in hidden if any(path.is_relative_to(other) for other in shown)}
     system = [Path(name) for name in SYSTEM]
     masks |= {path: True for path in hidden if any(path.is_relative_to(other) for other in system)}
@@ -215,8 +215,8 @@ def _shown(readable: Iterable[Path], hidden: Iterable[Path]) -> Iterator[str]:
         yield from ("--tmpfs", str(path)) if masked else ("--ro-bind", str(path), str(path))
 
 
-def _outermost(paths: Iterable[Path]) -> list[Path]:
-    return sorted({path for path in paths if path.exists() and not _in_system(path)})
+def _outside_system(paths: Iterable[Path]) -> list[Path]:
+    return sorted({path for path in paths if path.exists() and path != Path("/") and not _in_system(path)})
 
 
 def _in_system(path: Path) -> bool:
@@ -259,6 +259,8 @@ def _installation(binary: Path) -> Iterator[Path]:
     while hops[-1].is_symlink() and len(hops) < 16:
         hops.append(Path(os.path.normpath(hops[-1].parent / hops[-1].readlink())))
     for hop in [*hops, binary.resolve()]:
+        if _in_system(hop):
+            continue
         prefix = hop.parent.parent
         interpreter = any(prefix.glob("lib/python3*/os.py"))
         package = next((parent for parent in hop.parents if parent.name == "node_modules"), None)

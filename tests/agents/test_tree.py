@@ -117,6 +117,7 @@ def test_a_scripts_interpreter_shows_with_it(tmp_path: Path) -> None:
     assert interpreter(tool) == INTERPRETER
     assert {tool, INTERPRETER.parent.parent} <= set(program_paths((str(tool),), {}))
     assert interpreter(INTERPRETER) is None
+    assert program_paths(("/bin/bash",), {}) == ()
 
 
 @needs_bwrap
