@@ -20,9 +20,12 @@ from scenarios.load.spill import Outcome, Record
 now = time.monotonic_ns
 
 CONNECT_SECONDS = 10.0
-IDLE_NS = 2_000_000_000
-"""Age at which an idle connection is not used again: servers close theirs after five seconds or so, and a
-request that meets such a close would fail by the client's fault."""
+IDLE_NS, UNUSED_NS = 2_000_000_000, 30_000_000_000
+"""Age at which an idle connection is not used again: servers close theirs some five seconds after an answer,
+and a request that meets such a close would fail by the client's fault. One that never carried a request is
+given longer, as servers do."""
+AT_ONCE = 32
+"""Connections that are opened at the same time: more overflow the queues of small servers."""
 FLOOD_BYTES = 256 << 20
 """An answer beyond this is cut off."""
 
@@ -44,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._cut = 0
         self.record: Record | None = None
-        self.idle_since = now()
+        self._stale = now() + UNUSED_NS
 
     @property
     def usable(self) -> bool:
@@ -54,6 +57,7 @@ class Connection(asyncio.Protocol):
             and self.record is None
             and self._transport is not None
             and not self._transport.is_closing()
+            and now() < self._stale
         )
 
     def send(self, record: Record, data: bytes, cut: int = 0) -> None:
@@ -132,7 +136,7 @@ class Connection(asyncio.Protocol):
         if record is None:
             return
         record.outcome, record.end = outcome, at
-        self.idle_since = at
+        self._stale = at + IDLE_NS
         if not self._keep and self._transport is not None:
             self._transport.close()
         self._ended(self, record)
@@ -168,7 +172,7 @@ class Pool:
         """Have at least `count` fresh idle connections; fewer when the server takes no more."""
         self.prune()
         while len(self._idle) < count:
-            missing = min(count - len(self._idle), 64)
+            missing = min(count - len(self._idle), AT_ONCE)
             made = await asyncio.gather(*(self.connect() for _ in range(missing)), return_exceptions=True)
             self._idle.extend(one for one in made if isinstance(one, Connection))
             if any(isinstance(one, BaseException) for one in made):
@@ -178,7 +182,7 @@ class Pool:
         """An idle connection, the most recently used first; None when there is none."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and now() - connection.idle_since < IDLE_NS:
+            if connection.usable:
                 return connection
             connection.close()
         return None
@@ -202,8 +206,7 @@ class Pool:
 
     def prune(self) -> None:
         """Close idle connections that are stale."""
-        oldest = now() - IDLE_NS
-        fresh = [one for one in self._idle if one.usable and one.idle_since > oldest]
+        fresh = [one for one in self._idle if one.usable]
         for connection in set(self._idle) - set(fresh):
             connection.close()
         self._idle = fresh
