@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,12 +12,10 @@ from rich.table import Table
 from scenarios.profiles import scenario
 from scenarios.scenario import ScenarioError
 from studies.durations import short
-from studies.estimates import Interval, ratio_interval
 from studies.progress import config_words
 from studies.record import Run
 from studies.setting import is_simulated
-
-Part = Mapping[str, Any]
+from studies.speedup import Part, Speedup, held_out_default, over_default, over_torch
 
 
 def show(console: Console, run: Run) -> None:
@@ -35,16 +33,19 @@ def speedups(run: Run) -> dict[str, Any]:
     """The result with its speedups, for `--json`."""
     result = run.result
     data = {**result, "run": str(run.path), "ended": run.ended, "simulation": is_simulated(run)}
-    base = result.get("baseline")
     for name in ("default", "found", "submitted"):
         part = result.get(name)
         if part:
             data[name] = {
                 **part,
-                "over_torch": _ratio(run, part, base),
-                "over_default": _over_default(run, part),
+                "over_torch": _plain(over_torch(run, part)),
+                "over_default": _plain(over_default(run, part)),
             }
     return data
+
+
+def _plain(speedup: Speedup | None) -> dict[str, Any] | None:
+    return asdict(speedup) if speedup else None
 
 
 def _scores(run: Run) -> Table:
@@ -76,16 +77,9 @@ def _lines(run: Run) -> list[tuple[str, Part | None]]:
         ("torch baseline", result.get("baseline")),
         ("engine default", result.get("default")),
         ("best found", result.get("found")),
-        ("default (held out)", held_out_default(result.get("submitted"))),
+        ("default (held out)", held_out_default(run)),
         ("submitted", result.get("submitted")),
     ]
-
-
-def held_out_default(submitted: Part | None) -> Part | None:
-    """The engine default on the held-out requests, beside which a search's submitted server was measured."""
-    if not submitted or not submitted.get("ratio") or not submitted.get("score"):
-        return None
-    return {"score": submitted["score"] / submitted["ratio"], "ratio": 1.0}
 
 
 def _config(run: Run, name: str, part: Part | None) -> str:
@@ -100,41 +94,10 @@ def _figures(run: Run, part: Part | None) -> list[str]:
         return ["-", "-", "-"]
     if part.get("score") is None:
         return ["[red]invalid[/red]", "-", "-"]
-    over_torch = _ratio(run, part, run.result.get("baseline"))
-    return [f"{part['score']:.4g}", _ratio_words(over_torch), _ratio_words(_over_default(run, part))]
-
-
-def _over_default(run: Run, part: Part) -> dict[str, Any] | None:
-    """On the same requests: a submitted server's own ratio says it, the others are of the dev seed."""
-    if part.get("ratio"):
-        return {"value": part["ratio"], "interval": part.get("ratio_interval")}
-    return None if part is run.result.get("submitted") else _ratio(run, part, run.result.get("default"))
-
-
-def _ratio_words(ratio: dict[str, Any] | None) -> str:
-    if ratio is None:
-        return "-"
-    interval = ratio["interval"]
-    return f"{ratio['value']:.2f}x" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
-
-
-def _ratio(run: Run, part: Part, base: Part | None) -> dict[str, Any] | None:
-    if not base or not base.get("score") or part.get("score") is None:
-        return None
-    value, over = float(part["score"]), float(base["score"])
-    if part is base:
-        return {"value": 1.0, "interval": None}
-    interval = ratio_interval(value, _interval(run, part), over, _interval(run, base))
-    return {"value": value / over, "interval": interval}
-
-
-def _interval(run: Run, part: Part) -> Interval | None:
-    """The part's own interval, its measurement's, or that of its trial's last one."""
-    if part.get("interval"):
-        return float(part["interval"][0]), float(part["interval"][1])
-    measurement = run.measurement_of(part)
-    interval = measurement.get("interval") if measurement else None
-    return (float(interval[0]), float(interval[1])) if interval else None
+    return [
+        f"{part['score']:.4g}",
+        *(str(over or "-") for over in (over_torch(run, part), over_default(run, part))),
+    ]
 
 
 def _show_reasons(console: Console, run: Run) -> None:

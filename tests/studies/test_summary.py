@@ -61,3 +61,12 @@ def test_json_of_a_summary_has_the_speedups(make_run: MakeRun) -> None:
     low, high = data["found"]["over_default"]["interval"]
     assert low < 1.5 < high
     assert data["submitted"]["over_default"]["value"] == 1.6
+
+
+def test_a_part_of_the_scenario_is_not_held_against_the_whole_baseline(make_run: MakeRun) -> None:
+    """Half the requests score 2.0 and 3.0 where all of them score 6.0 and 9.0; torch scores 4.0 on all."""
+    run = open_run(make_run("a", scores=(2.0, 3.0), share=0.5, submitted=9.0, ratio=1.5, baseline=4.0))
+    data = summary.speedups(run)
+    assert data["submitted"]["over_torch"]["value"] == 9.0 / 4.0
+    assert data["found"]["over_torch"] == {"value": 3.0 / 2.0 * 6.0 / 4.0, "interval": None}
+    assert data["default"]["over_torch"] == {"value": 6.0 / 4.0, "interval": None}
