@@ -181,7 +181,6 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self._leave(sequence)
         sequence.preempted += 1
-        sequence.computed = 0
         self.preemptions += 1
         self.waiting.appendleft(sequence)
 

@@ -90,6 +90,27 @@ def test_bodies_that_break_parsers(body: bytes, message: str, intake: Intake) ->
     assert message in str(outcome)
 
 
+def test_only_a_free_answer_ends_by_itself(intake: Intake) -> None:
+    forced, free = (
+        [
+            intake.answer(outcome, 0.0, lambda _: None, lambda: None)
+            for number in range(30)
+            if isinstance(outcome := read(intake, numbered(number, ignore_eos)), Prompt)
+        ]
+        for ignore_eos in (True, False)
+    )
+    assert {(answer.target, answer.finish) for answer in forced} == {(250, "length")}
+    assert {answer.finish for answer in free} == {"length", "stop"}
+    assert len({answer.target for answer in free}) > 15
+
+
+def numbered(number: int, ignore_eos: bool) -> bytes:
+    messages = [{"role": "user", "content": f"Letter {number}"}]
+    return json.dumps(
+        {"messages": messages, "max_tokens": 250, "temperature": 0, "ignore_eos": ignore_eos}
+    ).encode()
+
+
 def test_content_may_come_in_parts(intake: Intake) -> None:
     parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
     whole, split = (

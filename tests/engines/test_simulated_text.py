@@ -94,6 +94,27 @@ def test_a_tokenizer_that_runs_words_together_is_refused() -> None:
         Lexicon.build(trained(SENTENCES, marks_apart=False))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer", "produced", "expected"),
+    [
+        ([1, 2, 3, 4, 9], [1, 2, 3, 4, 7, 7], 2, (3, 2)),
+        ([1, 2, 3, 4, 9], [1, 2, 3, 4, 9, 7], 2, (3, 3)),
+        ([1, 2, 3, 1, 2, 8], [1, 2, 8, 8, 8, 8], 2, (3, 1)),
+        ([5, 5, 5], [5, 5, 5, 5, 5], 1, (1, 1)),
+        ([1, 2, 3, 4, 9], [8, 8, 1, 2, 3, 4], 1, (0, 0)),
+    ],
+)
+def test_drafts_are_what_followed_the_last_time(
+    prompt: list[int], answer: list[int], produced: int, expected: tuple[int, int], lexicon: Lexicon
+) -> None:
+    story = Story(lexicon, 0, len(answer))
+    story.tokens = [(token, b"") for token in answer]
+    told = Answer(
+        "", "", ChatRequest(()), story, prompt, len(answer), False, 0.0, lambda _: None, lambda: None
+    )
+    assert Drafter(told, 2, 3)(produced) == expected
+
+
 def acceptance(story: Story, tokenizer: Tokenizer, length: int) -> float:
     """Share of drafted tokens that come true over a whole answer."""
     prompt = tokenizer.encode("The farmer crossed the river and the road.", add_special_tokens=False).ids
