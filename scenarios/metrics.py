@@ -27,9 +27,15 @@ GOODPUT_TTFT, GOODPUT_TPOT = 2.0, 0.1
 def metrics(reduced: Reduced, scenario: Scenario) -> dict[str, float]:
     """All figures, flat; those of one traffic are named `TRAFFIC.figure`. Infinite ones are kept."""
     scored = reduced.scored
-    made = {**_latencies(scored), **_tokens(reduced), **_throughput(scored), **_client(scored)}
+    seconds = sum(wall(part) for _, part in _by_traffic(scored, scenario))
+    made = {**_latencies(scored), **_tokens(reduced), **_throughput(scored, seconds), **_client(scored)}
     for name, part in _by_traffic(scored, scenario):
-        one = {**_latencies(part), **_throughput(part), **_flight(part), **_arrivals(part, name, scenario)}
+        one = {
+            **_latencies(part),
+            **_throughput(part, wall(part)),
+            **_flight(part),
+            **_arrivals(part, name, scenario),
+        }
         made.update({f"{name}.{key}": value for key, value in one.items()})
     made["req_per_s"] = _geometric([made[f"{name}.req_per_s"] for name, _ in _by_traffic(scored, scenario)])
     return {key: value for key, value in made.items() if not np.isnan(value)}
@@ -126,8 +132,9 @@ def _sketch(name: str, sketch: Sketch, requests: int) -> dict[str, float]:
     }
 
 
-def _throughput(frame: pd.DataFrame) -> dict[str, float]:
-    seconds, whole = wall(frame), frame[frame["good"]]
+def _throughput(frame: pd.DataFrame, seconds: float) -> dict[str, float]:
+    """Rates over `seconds`; traffics run one after another, so theirs add up."""
+    whole = frame[frame["good"]]
     met = whole[(whole["ttft"] <= GOODPUT_TTFT) & ~(whole["tpot"] > GOODPUT_TPOT)]
     return {
         "req_per_s": _share(len(whole), seconds),

@@ -33,6 +33,19 @@ def test_figures_of_a_known_server() -> None:
     assert made["send_lag_max"] == 0
 
 
+def test_traffics_that_run_one_after_another_add_up_their_time() -> None:
+    traffics = tuple(Traffic(name, "closed", 12, 1) for name in ("one", "two"))
+    both = Scenario("D", "x", Score.ALL, 100, 20, traffics)
+    rows = [
+        row(key + 12 * place, traffic=t.name, intended=float(key))
+        for place, t in enumerate(traffics)
+        for key in range(12)
+    ]
+    made = metrics.metrics(reduced(rows), both)
+    assert made["wall_s"] == pytest.approx(made["one.wall_s"] + made["two.wall_s"])
+    assert made["output_tok_per_s"] == pytest.approx(20 * made["req_per_s"])
+
+
 def test_several_tokens_a_chunk_have_the_same_pace_a_token() -> None:
     made = metrics.metrics(reduced([row(key, tokens=[4] * 5) for key in range(12)]), CLOSED)
     assert made["tpot_p50"] == pytest.approx(TPOT)
