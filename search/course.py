@@ -122,14 +122,18 @@ class Course:
         self._fold(event)
 
 
+_NOTHING = "nothing"
+
+
 def _left(event: Mapping[str, Any]) -> float:
     return float("inf") if event["left"] is None else float(event["left"])
 
 
 def _mismatch(number: int, recorded: Job, job: Job | None) -> str:
-    now = "nothing" if job is None else f"{job.engine} {dict(job.config)}"
+    then, now = recorded.to_json(), job.to_json() if job else {}
+    name = next(each for each in then if then[each] != now.get(each, _NOTHING))
     return (
-        f"trial {number} was {recorded.engine} {dict(recorded.config)}, but this version proposes {now}: "
+        f"trial {number} had {name} {then[name]}, but this version proposes {now.get(name, _NOTHING)}: "
         "resume with the version that began the search, or start a new --run"
     )
 

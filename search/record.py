@@ -85,6 +85,7 @@ class Record:
                 self.measurements[event["id"]] = Measurement.from_json(fields)
             case "trial":
                 self.trials[event["trial"]] = Trial.from_json(event, self.measurements)
+                self.lost.pop(event["trial"], None)
             case "lost":
                 self.lost[event["trial"]] = event["why"]
                 if event.get("counts", True):

@@ -15,7 +15,7 @@ from ConfigSpace import (
     Configuration,
     ConfigurationSpace,
     InCondition,
-    Integer,
+    OrdinalHyperparameter,
 )
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.runhistory import StatusType, TrialInfo, TrialValue
@@ -30,6 +30,11 @@ INITIAL = 8
 TRIALS = 200
 CHALLENGERS = 500
 STARTS = 5
+STEPS = 25
+"""Of a local search: where the acquisition is flat, SMAC's own has no end."""
+
+FEWEST = 4
+"""Scores before its model is asked."""
 
 LEAVES = 1024
 """Of a tree. SMAC's own bound, a million, is allocated beforehand at every fit."""
@@ -47,6 +52,8 @@ class Smac:
         self._facade = _facade(self._codes, seed) if len(self._codes) else None
         self._drawn: tuple[Config, Any] | None = None
         self._open: dict[int, Any] = {}
+        self._foreign: list[tuple[Config, float]] = []
+        self._trial_seed: int | None = None
 
     def suggest(self) -> Config:
         """One ask; what nobody accepts stays running in SMAC's books, which its model leaves out."""
@@ -59,6 +66,7 @@ class Smac:
             except (StopIteration, ConfigurationSpaceExhaustedException):
                 self._facade = None
             else:
+                self._begin(info.seed)
                 config = self._decoded(info.config)
                 self._drawn = (config, info)
                 return config
@@ -73,12 +81,26 @@ class Smac:
     def tell(self, number: int, config: Config, score: float | None) -> None:
         """Scores go to the model; the rest stays out of it. Scores must be positive."""
         info = self._open.pop(number, None)
-        if self._facade is None or score is None:
+        if score is None:
             return
-        if info is None:
-            info = TrialInfo(config=self._coded(config), seed=0)
-        value = TrialValue(cost=1.0 / score, time=0.0, status=StatusType.SUCCESS)
-        self._facade.tell(info, value, save=False)
+        if info is not None:
+            self._learn(info, score)
+        elif self._trial_seed is None:
+            self._foreign.append((config, score))
+        else:
+            self._learn(TrialInfo(config=self._coded(config), seed=self._trial_seed), score)
+
+    def _begin(self, seed: int | None) -> None:
+        """Configs that it did not ask count only under the seed that it gives to all of its own."""
+        self._trial_seed = seed
+        while self._foreign:
+            config, score = self._foreign.pop(0)
+            self._learn(TrialInfo(config=self._coded(config), seed=seed), score)
+
+    def _learn(self, info: TrialInfo, score: float) -> None:
+        if self._facade is not None:
+            value = TrialValue(cost=1.0 / score, time=0.0, status=StatusType.SUCCESS)
+            self._facade.tell(info, value, save=False)
 
     def _decoded(self, codes: Configuration) -> dict[str, Value]:
         chosen = dict(codes)
@@ -126,10 +148,11 @@ def _conditions_can_hold(space: Space, parameter: Parameter) -> bool:
 
 
 def _hyperparameter(parameter: Parameter) -> Any:
-    default = parameter.choices.index(parameter.default)
+    """Ordered ones are ordinals: ConfigSpace's neighbours of short integer ranges never end."""
+    codes, default = list(range(len(parameter.choices))), parameter.choices.index(parameter.default)
     if parameter.ordered:
-        return Integer(parameter.name, (0, len(parameter.choices) - 1), default=default)
-    return Categorical(parameter.name, list(range(len(parameter.choices))), default=default)
+        return OrdinalHyperparameter(parameter.name, codes, default_value=default)
+    return Categorical(parameter.name, codes, default=default)
 
 
 def _facade(codes: ConfigurationSpace, seed: int) -> Any:
@@ -138,6 +161,7 @@ def _facade(codes: ConfigurationSpace, seed: int) -> Any:
         warnings.simplefilter("ignore")
         from smac import HyperparameterOptimizationFacade as Facade
         from smac import Scenario
+        from smac.acquisition.maximizer import LocalAndSortedRandomSearch
         from smac.initial_design import RandomInitialDesign
         from smac.main.config_selector import ConfigSelector
         from smac.model.random_forest import RandomForest
@@ -147,12 +171,16 @@ def _facade(codes: ConfigurationSpace, seed: int) -> Any:
         return Facade(
             scenario,
             model=RandomForest(codes, log_y=True, n_jobs=1, seed=seed, max_depth=20, max_leaf_nodes=LEAVES),
-            acquisition_maximizer=Facade.get_acquisition_maximizer(
-                scenario, challengers=CHALLENGERS, local_search_iterations=STARTS
+            acquisition_maximizer=LocalAndSortedRandomSearch(
+                codes,
+                challengers=CHALLENGERS,
+                local_search_iterations=STARTS,
+                max_steps=STEPS,
+                seed=seed,
             ),
             initial_design=RandomInitialDesign(scenario, n_configs=INITIAL),
             intensifier=Facade.get_intensifier(scenario, max_config_calls=1),
-            config_selector=ConfigSelector(scenario, retrain_after=1),
+            config_selector=ConfigSelector(scenario, retrain_after=1, min_trials=FEWEST),
             logging_level=False,
             overwrite=True,
         )

@@ -124,6 +124,19 @@ def test_trials_in_flight_are_not_proposed_again(name: str) -> None:
 
 
 @every_planner
+def test_asks_before_any_tell_and_tells_out_of_order(name: str) -> None:
+    made = planner(name, SPACE, 12)
+    flying = [(number, made.ask(number)) for number in range(1, 5)]
+    made.tell(0, {}, *outcome({}))
+    for number in range(5, 14):
+        earlier, config = flying.pop(1)
+        assert config is not None
+        made.tell(earlier, config, *outcome(config, crashing=True))
+        flying.append((number, made.ask(number)))
+    assert len({key(config or {}) for _, config in flying}) == 4
+
+
+@every_planner
 def test_failures_carry_no_number_and_stopped_trials_say_nothing(name: str) -> None:
     made = planner(name, SPACE, 8)
     made.tell(0, {}, State.CRASHED, None)

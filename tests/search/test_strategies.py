@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from engines.contract import Config
 from engines.space import Parameter, Space
 from scenarios import profiles
-from scenarios.scenario import Fidelity
+from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Drop, State
 from search.record import Record
 from search.result import result
@@ -191,15 +192,7 @@ def test_the_published_protocol(tmp_path: Path) -> None:
     assert [plan["fidelity"]["requests"] for plan in first["plans"]] == [4 / 256]
     finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
     assert len(finals) == 1
-    assert finals[0]["plans"] == [
-        {
-            "scenario": "C",
-            "profile": "paper",
-            "seed": 1337,
-            "fidelity": {"requests": 1.0, "output": 1.0, "block": 0},
-            "text": "sotu",
-        }
-    ]
+    assert finals[0]["plans"] == [asdict(Plan("C", "paper", 1337))]
     best = max(trials(events, "default", "planner"), key=lambda trial: trial["score"] or 0.0)
     assert finals[0]["config"] == best["config"]
     assert result(events)["submitted"]["trial"] == 10

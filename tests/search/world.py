@@ -50,9 +50,9 @@ class World:
     starts: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, ask: Ask, course: Course) -> tuple[float, Trial]:
-        """How long a trial takes, and its end; all of it follows from the ask."""
+        """How long a trial takes, and its end: of a second attempt as of the first."""
         job = ask.job
-        draw = random.Random(f"{self.seed}/{ask.number}/{ask.attempt}")
+        draw = random.Random(f"{self.seed}/{ask.number}")
         blank = Trial(ask.number, ask.attempt, job.engine, job.config, job.origin, State.CRASHED)
         if self.crashes(job.engine, job.config):
             seconds = {"start": START / 2, "measure": 0.0, "stop": STOP}
@@ -76,7 +76,7 @@ class World:
             state=state,
             detail=detail,
             score=done[-1].score,
-            measurements=tuple(done),
+            measurements=tuple(replace(each, id=f"{each.id}-{ask.attempt}") for each in done),
             seconds={"start": START, "measure": measure, "stop": STOP},
             gpu_seconds=START + measure + STOP,
         )
