@@ -91,6 +91,12 @@ def in_flight(frame: pd.DataFrame) -> dict[int, float]:
     return histogram
 
 
+def output_rates(reduced: Reduced, scenario: Scenario) -> list[float]:
+    """Output tokens/s of each traffic, all answers included."""
+    parts = [part for _, part in _by_traffic(reduced.scored, scenario)]
+    return [float(part["tokens"].sum()) / wall(part) for part in parts if wall(part) > 0]
+
+
 def wall(frame: pd.DataFrame) -> float:
     """Seconds from the first intended send to the last end."""
     return float(frame["end"].max() - frame["intended"].min()) if len(frame) else float("nan")

@@ -19,7 +19,7 @@ from typing import Any
 from engines.contract import Model
 from engines.host import this_host
 from scenarios import metrics, profiles, rows, tokenizer
-from scenarios.load import LoadReport, run
+from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
@@ -144,7 +144,7 @@ class _Begun:
                 self.plan,
                 request_set=self.digest,
                 server={"url": self.url, "model": self.served, **self.remote.identity},
-                client={"senders": report.senders, "stages": [asdict(stage) for stage in report.stages]},
+                client=_client(report),
                 load_before=self.load,
             ),
             started=self.started,
@@ -156,7 +156,7 @@ class _Begun:
 
 def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
     reasons = judge(reduced, facts)
-    figures = metrics.metrics(reduced, facts.scenario)
+    figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)
     measured = replace(
         blank,
         invalid_reasons=reasons,
@@ -172,6 +172,25 @@ def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         score=metrics.score(reduced, facts.scenario),
         interval=metrics.interval(reduced, facts.scenario, blank.seed),
     )
+
+
+def _client(report: LoadReport) -> dict[str, Any]:
+    known = calibration.saved()
+    return {
+        "senders": report.senders,
+        "stages": [asdict(stage) for stage in report.stages],
+        "calibration": None if known is None else asdict(known),
+    }
+
+
+def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, float]:
+    """How many times the busiest traffic's tokens/s the client could have taken, where it was calibrated."""
+    client = blank.provenance["client"]
+    if client["calibration"] is None:
+        return {}
+    rates = metrics.output_rates(reduced, facts.scenario)
+    known = calibration.Calibration(**client["calibration"])
+    return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
 
 
 def _tell(observer: Observer | None, stage: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from engines.contract import Model
+from engines.contract import Model, Value
 from engines.registry import engine
 from engines.server import Server
-from scenarios import rows
+from scenarios import load, metrics, rows, tokenizer
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.remote import Unreachable
+from scenarios.requests import reduce
+from scenarios.scenario import Traffic
 from scenarios.score import rescore, score
 from tests.scenarios.mock_server import MockServer
 from tests.scenarios.plain_text import write_jsonl
+from tests.scenarios.request_sets import request_set, scenario
 from tests.tiny_model import make_tiny_model
 
 Place = pytest.TempPathFactory
@@ -154,6 +158,51 @@ def test_a_name_that_is_not_served_is_one_line(url: str, model: Model, text: str
         score(url, "A", profile="smoke", seed=1, model=model, text=text, served_model="other")
     with MockServer(models=("a", "b")) as server, pytest.raises(Unreachable, match="serves a, b: name one"):
         score(server.url, "A", profile="smoke", seed=1, model=model, text=text)
+
+
+@pytest.mark.parametrize(("chunk", "usage"), [(1, True), (3, False)])
+def test_the_ground_truth_is_recovered(model: Model, tmp_path: Path, chunk: int, usage: bool) -> None:
+    """At 64 streams: TTFT, TPOT and throughput within 1 % or 1 ms of what the server did."""
+    config: dict[str, Value] = {
+        "env.CEILING_SIM_FIXED": f"ttft=0.3,tpot=0.02,chunk={chunk}",
+        "env.CEILING_SIM_TRUTH": str(tmp_path / "truth.jsonl"),
+        "env.CEILING_SIM_USAGE": str(int(usage)),
+    }
+    traffic = Traffic("constant", "constant", 104, None, 41.0)
+    words = tokenizer.load(model.path)
+    with Server(engine("simulated"), config, model, log=tmp_path / "log") as server:
+        load.run(
+            server.url,
+            request_set([traffic], 64),
+            scenario(traffic),
+            served_model=model.name,
+            out=tmp_path / "rows",
+            tokenizer=words,
+            probes=0,
+        )
+        truth = _truth(tmp_path / "truth.jsonl", 105)
+    reduced = reduce(rows.scan(tmp_path / "rows"))
+    assert reduced.scored["usage_completion"].notna().all() == usage
+    figures = metrics.metrics(reduced, scenario(traffic))
+    first = truth["sent"].str[0] - truth["arrival"]
+    pace = (truth["sent"].str[-1] - truth["sent"].str[0]) / (64 - 1)
+    assert figures["ttft_p50"] == pytest.approx(first.median(), rel=0.01, abs=0.001)
+    assert figures["tpot_p50"] == pytest.approx(pace.median(), rel=0.01)
+    wall = truth["sent"].str[-1].max() - truth["arrival"].min()
+    assert figures["constant.in_flight_max"] >= 63
+    assert figures["constant.req_per_s"] == pytest.approx(104 / wall, rel=0.01)
+    assert (reduced.scored["tokens"] == 64).all()
+
+
+def _truth(path: Path, count: int) -> pd.DataFrame:
+    """The server's own record of the scored requests (the first is the warm-up)."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        frame = pd.read_json(path, lines=True) if path.exists() else pd.DataFrame()
+        if len(frame) >= count:
+            break
+        time.sleep(0.05)
+    return frame.sort_values("arrival").iloc[1:]
 
 
 def test_rows_without_a_measurement_are_named(tmp_path: Path) -> None:
