@@ -74,13 +74,19 @@ def _off(times: pd.Series[float], traffic: Traffic) -> str | None:
     margin = SIGMAS / math.sqrt(count - 1) if poisson else 0.02
     if not abs(traffic.rate / rate - 1) <= margin:
         return f"{rate:.2f} requests/s where {traffic.rate:g} were to be sent"
-    windows = max(int(count / arrivals.WINDOW), 1)
-    low, high = 1 - SIGMAS * math.sqrt(2 / windows), 1 + SIGMAS * math.sqrt(2 / windows)
+    windows = max(int(count / arrivals.WINDOW), 2)
+    low, high = _chi_square(windows - 1, -SIGMAS), _chi_square(windows - 1, SIGMAS)
     if not poisson:
         low, high = 0.0, 0.5
     if not math.isnan(dispersion) and not low <= dispersion <= high:
         return f"arrivals have a dispersion of {dispersion:.2f}, a {traffic.kind} schedule {float(poisson):g}"
     return None
+
+
+def _chi_square(freedom: int, sigmas: float) -> float:
+    """Chi-square over its degrees of freedom, so many standard deviations out (Wilson and Hilferty)."""
+    part = 2 / (9 * freedom)
+    return float(max(1 - part + sigmas * math.sqrt(part), 0.0) ** 3)
 
 
 def concurrency(case: Case) -> Reason | None:
