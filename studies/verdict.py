@@ -88,10 +88,9 @@ def sentence(verdict: Verdict, reference: str) -> str:
     lead = ""
     if verdict.runner_up is not None and verdict.lead is not None:
         lead = f", {verdict.lead:.2f}x the next best ({verdict.runner_up.method})"
-    return (
-        f"{verdict.scenario}: {verdict.winner.method} won with {amount(verdict.speedup)} over {over}{lead}; "
-        f"{verdict.sure}. Cost: {verdict.cost}."
-    )
+    verb = "won" if verdict.sure.startswith("clear") else "leads"
+    won = f"{verdict.winner.method} {verb} with {amount(verdict.speedup)} over {over}{lead}"
+    return f"{verdict.scenario}: {won}; {verdict.sure}. Cost: {verdict.cost}."
 
 
 def amount(value: Estimate) -> str:
