@@ -55,6 +55,9 @@ def search(
     baseline: Annotated[
         bool, typer.Option("--baseline/--no-baseline", help="Score the torch baseline first.")
     ] = True,
+    cold_starts: Annotated[
+        bool, typer.Option("--cold-starts", help="Never import an engine ahead of its next launch.")
+    ] = False,
     text: TextOption = None,
     run: RunOption = None,
     resume: ResumeOption = False,
@@ -101,6 +104,7 @@ def search(
         text=source,
         trials=trials,
         baseline=baseline and any(is_real(name) for name in engines),
+        starts="cold" if cold_starts else "auto",
     )
     done = run_search(spec, path, resume=resume, address=address)
     if str(json) != "-":
