@@ -72,7 +72,7 @@ def _submitted(events: Sequence[Event], baseline: Mapping[str, Any] | None) -> d
         return None
     final = finals[-1]
     valid = final["state"] == "complete"
-    reason = None if valid else f"{final['crash'] or final['state']}: {final['detail']}"
+    reason = None if valid else _reason(final)
     reference = baseline["score"] if baseline else None
     if valid and reference and final["score"] < reference:
         reason = f"slower than the torch baseline ({final['score'] / reference:.2f}x)"
@@ -85,6 +85,12 @@ def _submitted(events: Sequence[Event], baseline: Mapping[str, Any] | None) -> d
         "speedup": speedup,
         "measurement": final["measurements"][-1] if final["measurements"] else None,
     }
+
+
+def _reason(final: Event) -> str:
+    """Why a final trial has no score, in one line."""
+    known = final["crash"] if final["crash"] not in (None, "unknown") else final["state"]
+    return f"{known}: {str(final['detail']).partition(' (log: ')[0]}"
 
 
 def _split(events: Sequence[Event], trials: Iterable[Event], spent: float) -> dict[str, float]:
