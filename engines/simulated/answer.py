@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,8 @@ class Answer:
     prompt_digest: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
     produced: int = 0
-    times: list[float] = field(default_factory=list)
-    sent: list[float] = field(default_factory=list)
+    times: array[float] = field(default_factory=lambda: array("d"))
+    sent: array[float] = field(default_factory=lambda: array("d"))
     chunks: int = 0
     cached: int = 0
     reports_usage: bool = True
@@ -74,22 +75,20 @@ class Answer:
         """Whether all tokens are out."""
         return self.produced >= self.target
 
-    def ids(self, end: int) -> list[int]:
-        """Token ids of the answer up to `end`."""
-        return [token for token, _ in self.story.take(end)[:end]]
-
     def emit(self, count: int, moment: float) -> None:
         """Send the next `count` tokens as one chunk that was due at `moment`."""
         end = self.produced + count
         tokens = self.story.take(end)
         text = tokens[self.produced][1] if count == 1 else b"".join(t for _, t in tokens[self.produced : end])
         first, self.produced = not self.produced, end
-        self.times.extend([moment] * count)
         if self.request.stream:
             self._write(text, first)
         elif self.done:
             self._respond()
-        self.sent.extend([time.monotonic()] * count)
+        now = time.monotonic()
+        for _ in range(count):
+            self.times.append(moment)
+            self.sent.append(now)
         self.chunks += 1
         if self.done:
             self.close()

@@ -22,6 +22,10 @@ SHORT = 2000
 """Bodies of up to so many bytes are read on the event loop, longer ones beside it."""
 
 
+IDLE = 0.1
+"""Seconds without a request after which the truth is written."""
+
+
 class App:
     """Routes requests and keeps count of answers.
 
@@ -121,8 +125,12 @@ class App:
         self._open.discard(answer)
         if self._truth is not None:
             self._truth.add(answer)
-            if not self._open:
-                self._truth.flush()
+            asyncio.get_running_loop().call_later(IDLE, self._tell)
+
+    def _tell(self) -> None:
+        """Write the truth, unless that would delay an answer or the next request of a closed loop."""
+        if self._truth is not None and self._truth.rested(IDLE) and not self._open:
+            self._truth.flush()
 
     def _die(self) -> None:
         self.stop()

@@ -28,15 +28,16 @@ class Drafter:
         """Tokens drafted after `produced` tokens of the answer, and how many of them are right."""
         answer = self._answer
         start = len(answer.prompt) + produced
-        coming = answer.ids(produced + self._most)
-        self._ids.extend(coming[len(self._ids) - len(answer.prompt) : produced])
+        tokens = answer.story.take(produced + self._most)
+        coming = [token for token, _ in tokens[produced : produced + self._most]]
+        self._ids.extend(token for token, _ in tokens[len(self._ids) - len(answer.prompt) : produced])
         self._index(start - 1)
         end = self._ends.get(tuple(self._ids[start - self._length : start]))
         if end is None:
             return 0, 0
         guess = self._ids[end : end + self._most]
         right = 0
-        for drafted, real in zip(guess, coming[produced:], strict=False):
+        for drafted, real in zip(guess, coming, strict=False):
             if drafted != real:
                 break
             right += 1

@@ -25,7 +25,7 @@ SLIP = 0.02
 """Seconds by which the machine may run behind the model before the model waits for it."""
 
 SEND_SECONDS = 12e-6
-"""Tokens of one step leave one after another; this is a write to a socket, and does not scale with speed."""
+"""Tokens of one step leave one after another: what a write to a socket takes."""
 
 Done = Callable[[Answer], None]
 
@@ -145,6 +145,7 @@ class Batching:
     def _end(self) -> None:
         """Send what the step has made; the next is planned once that is on its way."""
         step, moment = self._step, self._until
+        gap = SEND_SECONDS / self._simulation.speed
         if step is None:
             return
         self._step, self._planned = None, True
@@ -152,7 +153,7 @@ class Batching:
             answer = self._answers.get(sequence)
             if answer is not None:
                 answer.cached = sequence.cached or 0
-                answer.emit(tokens, moment + place * SEND_SECONDS)
+                answer.emit(tokens, moment + place * gap)
                 if answer.done:
                     self._finish(sequence, answer)
         late = time.monotonic() - moment
