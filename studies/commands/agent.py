@@ -52,9 +52,9 @@ def agent(
     variant: Annotated[
         Literal["default", "iterate"], typer.Option("--variant", help="Wording of the task.")
     ] = "default",
-    sandbox: Annotated[
-        bool, typer.Option("--sandbox/--no-sandbox", help="Isolate the agent (bubblewrap).")
-    ] = True,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run the agent without bubblewrap's isolation.")
+    ] = False,
     run: RunOption = None,
     resume: ResumeOption = False,
     json: JsonOption = None,
@@ -87,7 +87,7 @@ def agent(
         text=options.text_source(text, profile),
         llm=llm,
         variant=variant,
-        sandbox=sandbox,
+        sandbox=not unsafe_no_sandbox,
     )
     path = options.new_run(run, resume, spec.scenario, engine, "agent", agent)
     done = run_agent(spec, path, resume=resume)
