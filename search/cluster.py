@@ -7,7 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from search.spec import Prepared, SearchError
+from engines.contract import EngineError, Model
+from engines.host import Host, this_host
+from engines.registry import engine as engine_named
+from scenarios.models import ModelError, digest, open_model
+from search.spec import Prepared, SearchError, SearchSpec
 
 DEVICE = "device"
 """Custom resource for what is no GPU: a CPU box is one, a simulated search may pretend several."""
@@ -34,8 +38,8 @@ Nor may Ray make workers nice: engine and scorer inherit it, and lose to whateve
 
 
 @contextmanager
-def cluster(prepared: Prepared, address: str | None) -> Iterator[str]:
-    """A running Ray for the length of a block; gives the name of the resource that a device is.
+def connected(devices: int, address: str | None) -> Iterator[None]:
+    """A running Ray for the length of a block: the cluster at `address`, or one of this machine's own.
 
     An instance that this process already has is used as it is, and left running. Raises SearchError.
     """
@@ -45,38 +49,37 @@ def cluster(prepared: Prepared, address: str | None) -> Iterator[str]:
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     mine = not ray.is_initialized()
-    if mine:
-        _connect(prepared, address)
+    if mine and address is not None:
+        _join(address)
+    elif mine:
+        ray.init(
+            address="local",
+            num_cpus=min(devices, 4),
+            resources={DEVICE: devices},
+            object_store_memory=_OBJECT_STORE,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
     try:
-        yield _resource(prepared)
+        yield
     finally:
         if mine:
             ray.shutdown()
 
 
-def _connect(prepared: Prepared, address: str | None) -> None:
+def _join(address: str) -> None:
     import ray
 
-    if address is not None:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, ValueError) as error:
-            line = str(error).splitlines()[0]
-            raise SearchError(f"no Ray cluster at {address} ({line}): start one with `ray start`") from error
-        return
-    devices = prepared.spec.devices
-    ray.init(
-        address="local",
-        num_cpus=min(devices, 4),
-        resources={DEVICE: devices},
-        object_store_memory=_OBJECT_STORE,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-    )
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise SearchError(f"no Ray cluster at {address} ({line}): start one with `ray start`") from error
 
 
-def _resource(prepared: Prepared) -> str:
+def resource(prepared: Prepared) -> str:
+    """Name of the Ray resource that a device is. Raises SearchError where there are too few."""
     import ray
 
     wanted = prepared.spec.devices
@@ -88,3 +91,47 @@ def _resource(prepared: Prepared) -> str:
             f"nodes with `ray start --resources '{{\"{DEVICE}\": 1}}'`"
         )
     return name
+
+
+def worker_hosts(spec: SearchSpec) -> list[Host]:
+    """The hosts that trials may be placed on, each checked for the engines and the model of the search.
+
+    Raises SearchError, which names the node and what it lacks.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0)(_look)
+    nodes = [
+        node
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and {"GPU", DEVICE} & set(node["Resources"])
+    ]
+    if not nodes:
+        raise SearchError(
+            f"no node of the cluster has a GPU, or `--resources '{{\"{DEVICE}\": 1}}'`: start one with either"
+        )
+    looks = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            spec.engines, spec.model, digest(spec.model.path)
+        )
+        for node in nodes
+    ]
+    found: list[tuple[Host, str | None]] = ray.get(looks)
+    for node, (_, lacks) in zip(nodes, found, strict=True):
+        if lacks is not None:
+            raise SearchError(f"node {node['NodeManagerAddress']}: {lacks}")
+    return [host for host, _ in found]
+
+
+def _look(engines: tuple[str, ...], model: Model, expected: str) -> tuple[Host, str | None]:
+    """A node's host, and what it lacks for a search."""
+    host = this_host()
+    try:
+        for name in engines:
+            engine_named(name).runtime()
+        if digest(open_model(model.path).path) != expected:
+            return host, f"{model.path} holds another model than here: copy it there"
+    except (EngineError, ModelError) as error:
+        return host, str(error)
+    return host, None

@@ -80,7 +80,7 @@ def _submitted(record: Record, plan: Strategy) -> dict[str, Any] | None:
     return {
         **_about(trial),
         "score": first.score if first and valid else None,
-        "interval": first.interval if first and valid else None,
+        "interval": list(first.interval) if first and first.interval and valid else None,
         "valid": valid,
         "reason": reason,
         "measurement": first.id if first else None,

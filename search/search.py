@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.host import this_host
+from engines.host import Host, this_host
 from engines.server import reap
 from scenarios.baseline import baseline
 from scenarios.ledger import Ledger, LedgerError, header
 from scenarios.meter import Meter
 from scenarios.scenario import Plan
 from scenarios.trial import Observer, Phase, TrialSpec
+from scenarios.workload import build
 from search import planners, strategies
-from search.cluster import cluster
+from search.cluster import connected, resource, worker_hosts
 from search.course import Course
 from search.driver import INTERRUPTED, Driver, drive, interruptible
 from search.result import result
@@ -53,31 +55,43 @@ def search(
 
     Raises SearchError, LedgerError or an EngineError before anything starts, in one line that names the fix.
     """
-    prepared = prepare(spec, this_host())
-    with _ledger(prepared, run, resume) as ledger:
-        if observer is not None:
-            for event in ledger.events:
-                observer(event)
-            ledger.subscribe(observer)
-        ended = [event["reason"] for event in ledger.events if event["event"] == "end"]
-        if ended and ended[-1] != INTERRUPTED:
-            return SearchResult(run, ended[-1], result(ledger.events))
-        _measure_baseline(prepared, ledger, observer)
-        reason = _searched(prepared, ledger, address)
-        outcome = result(ledger.events)
-        ledger.append("result", **outcome)
-        ledger.append("end", reason=reason)
-        return SearchResult(run, reason, outcome)
+    with ExitStack() as stack:
+        if address is not None:
+            stack.enter_context(connected(spec.devices, address))
+        hosts = [this_host()] if address is None else worker_hosts(spec)
+        prepared = prepare(spec, hosts[0], here=address is None)
+        build(_plan(prepared), spec.model)
+        with _ledger(prepared, run, resume) as ledger:
+            return _run(prepared, ledger, observer, hosts)
 
 
-def _searched(prepared: Prepared, ledger: Ledger, address: str | None) -> str:
+def _run(
+    prepared: Prepared, ledger: Ledger, observer: Observer | None, hosts: Sequence[Host]
+) -> SearchResult:
+    if observer is not None:
+        for event in ledger.events:
+            observer(event)
+        ledger.subscribe(observer)
+    ended = [event["reason"] for event in ledger.events if event["event"] == "end"]
+    if ended and ended[-1] != INTERRUPTED:
+        return SearchResult(ledger.run, ended[-1], result(ledger.events))
+    _measure_baseline(prepared, ledger, observer)
+    reason = _searched(prepared, ledger, hosts)
+    outcome = result(ledger.events)
+    ledger.append("result", **outcome)
+    ledger.append("end", reason=reason)
+    return SearchResult(ledger.run, reason, outcome)
+
+
+def _searched(prepared: Prepared, ledger: Ledger, hosts: Sequence[Host]) -> str:
     """Run until the end; why it ended."""
     spec, run_id = prepared.spec, header(ledger.events)["id"]
     course = _course(prepared, ledger)
     reap(run_id)
     _close_flights(course, ledger)
     meter = Meter(ledger, spec.devices, spec.budget)
-    with interruptible() as closing, cluster(prepared, address) as resource, meter:
+    with interruptible() as closing, connected(spec.devices, None), meter:
+        name = resource(prepared)
         driver = Driver(
             course,
             meter,
@@ -85,11 +99,11 @@ def _searched(prepared: Prepared, ledger: Ledger, address: str | None) -> str:
             prepared.engines,
             run_id=run_id,
             devices=spec.devices,
-            resource=resource,
-            host=this_host() if address is None else None,
+            resource=name,
+            host=hosts[0] if all(host == hosts[0] for host in hosts) else None,
             closing=closing,
         )
-        drive(driver, resource)
+        drive(driver, name)
         reap(run_id)
         driver.abandon(closing.why or "the driver ended")
     _remember_starts(prepared, course)
@@ -144,9 +158,14 @@ def _measure_baseline(prepared: Prepared, ledger: Ledger, observer: Observer | N
 def _base(prepared: Prepared, run: Path) -> TrialSpec:
     """A trial's spec, but for what an ask decides."""
     spec = prepared.spec
-    plan = Plan(spec.scenario, spec.profile, spec.seed)
+    plan = _plan(prepared)
     run_at = str(run.absolute())
     return TrialSpec(0, spec.engines[0], {}, "planner", spec.model, plan, run_at, starts=spec.starts)
+
+
+def _plan(prepared: Prepared) -> Plan:
+    setting = prepared.setting
+    return Plan(setting.scenario.letter, setting.profile, setting.dev_seed, text=setting.text)
 
 
 def _remember_starts(prepared: Prepared, course: Course) -> None:

@@ -90,8 +90,11 @@ class Prepared:
         return any(engine.real for engine in self.engines.values())
 
 
-def prepare(spec: SearchSpec, host: Host) -> Prepared:
-    """Check a spec against a host. Raises SearchError, or the one-line error of the part that objects."""
+def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
+    """Check a spec against a host; `here` says that its devices are all there are, as without a cluster.
+
+    Raises SearchError, or the one-line error of the part that objects.
+    """
     if not spec.engines:
         raise SearchError("no engine given: --engine vllm")
     setting = _setting(spec)
@@ -99,7 +102,10 @@ def prepare(spec: SearchSpec, host: Host) -> Prepared:
     if spec.planner not in planners.names():
         raise SearchError(f"unknown planner {spec.planner!r}: one of {', '.join(planners.names())}")
     engines = {name: engine_named(name) for name in spec.engines}
-    _check_devices(spec, engines, host)
+    if spec.devices < 1:
+        raise SearchError(f"--devices {spec.devices}: name at least 1")
+    if here:
+        _check_devices(spec, engines, host)
     for engine in engines.values():
         engine.runtime()
     seen = replace(host, devices=host.devices[: spec.devices])
@@ -125,8 +131,6 @@ def _setting(spec: SearchSpec) -> Setting:
 
 
 def _check_devices(spec: SearchSpec, engines: Mapping[str, Engine], host: Host) -> None:
-    if spec.devices < 1:
-        raise SearchError(f"--devices {spec.devices}: name at least 1")
     here = len(host.devices)
     if spec.devices > here and any(engine.real for engine in engines.values()):
         kind = "GPU" if host.kind == "cuda" else "CPU, which counts as one device"

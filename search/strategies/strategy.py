@@ -56,7 +56,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The fields that a result adds to the trial's own."""
-        return {"ratio": self.ratio, "ratio_interval": self.interval, "chance_best": self.chance}
+        interval = list(self.interval) if self.interval else None
+        return {"ratio": self.ratio, "ratio_interval": interval, "chance_best": self.chance}
 
 
 class Strategy(Protocol):
