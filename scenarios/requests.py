@@ -17,12 +17,13 @@ from scenarios.rows import SCORED
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-RECOUNT_SHARE = 0.1
-RECOUNT_SLACK = 3
-"""How far a recount of the text may lie from the tokens that made it: that share, and so many tokens more.
+RECOUNT_SHARE = 0.05
+RECOUNT_SLACK = 2
+"""How far a recount of one text may lie from the tokens that made it: that share, and so many tokens more.
 
-Tokens do not survive the way through text unchanged: a model may spell a word in pieces that the tokenizer
-would join, and special tokens leave no text at all.
+Tokens need not survive the way through text: a model may spell a word in pieces that the tokenizer would
+join, and special tokens leave no text at all. Measured: all of 292 greedy answers of SmolLM2 under vLLM came
+back as exactly the tokens that were asked for.
 """
 SHINGLE = 24
 LOOKED_AT = 4096

@@ -12,8 +12,10 @@ from scenarios.workload import PREFIX
 
 MISMATCHED = 0.05
 """Share of requests whose recount may lie far from usage: a tokenizer's odd texts."""
-TOTAL_MISMATCH = 0.05
-"""By how much the recount of all text may differ from all usage."""
+TOTAL_MISMATCH, TOTAL_SLACK = 0.02, 1.0
+"""By how much the recount of all text may differ from all usage: that share, and a token a request."""
+PROMPT_SHARE, PROMPT_SLACK = 0.02, 8
+"""By how much the server's count of a prompt may differ from what was cut to length for it."""
 CANNED_FROM = 64
 """Answers of so many tokens to different prompts do not come out equal by themselves."""
 REPETITIVE = 0.5
@@ -64,12 +66,27 @@ def token_mismatch(case: Case) -> Reason | None:
     apart = float((~known["agrees"]).mean())
     recount, usage = float(known["recount"].sum()), float(known["usage_completion"].sum())
     total = abs(recount - usage) / max(recount, 1.0)
-    slack = RECOUNT_SLACK * len(known) / max(recount, 1.0)
+    slack = TOTAL_SLACK * len(known) / max(recount, 1.0)
     if apart <= MISMATCHED and total <= TOTAL_MISMATCH + slack:
         return None
     detail = f"the server counts {usage:.0f} output tokens, its text holds {recount:.0f}"
     evidence = {"usage": usage, "recount": recount, "requests_apart": apart}
     return Reason("token-mismatch", detail, evidence)
+
+
+def prompt_mismatch(case: Case) -> Reason | None:
+    """The server counts other prompts than were sent: it cuts them, or feeds them in another template."""
+    known = case.scored[case.scored["ok"] & case.scored["usage_prompt"].notna()]
+    apart = known["usage_prompt"] - known["asked_input"]
+    wrong = known[apart.abs() > PROMPT_SHARE * known["asked_input"] + PROMPT_SLACK]
+    if known.empty or len(wrong) <= MISMATCHED * len(known):
+        return None
+    one = wrong.iloc[0]
+    detail = (
+        f"{len(wrong)} of {len(known)} prompts have another length to the server: request {one['index']} has "
+        f"{one['asked_input']} tokens, the server counts {one['usage_prompt']:.0f}"
+    )
+    return Reason("prompt-mismatch", detail, {"requests": len(wrong), "median": float(apart.median())})
 
 
 def duplicate_prompts(case: Case) -> Reason | None:

@@ -11,9 +11,9 @@ from scenarios.measurement import Reason
 from scenarios.scenario import Traffic
 from scenarios.validity.facts import LIMIT, Case, seconds
 
-LAG = 0.005
+LAG = 0.010
 LAG_SHARE = 0.05
-LOOP_LAG = 0.010
+LOOP_LAG = 0.025
 LOOP_LAG_SHARE = 0.1
 BUSY = 0.9
 SIGMAS = 5.0
@@ -26,8 +26,8 @@ SKEW = 30.0
 def client_lag(case: Case) -> Reason | None:
     """The client sent late, stamped late, or had no time left: its own delay is in the figures.
 
-    Limits: 5 ms or 5 % of the median TTFT, whichever is more, for the p99 of send lag (p90 of fewer than 100
-    sends: one hiccup of the machine moves no median); twice that for the p95 of loop lag; 90 % of a core.
+    Limits: 10 ms or 5 % of the median TTFT, whichever is more, for the p99 of send lag (p90 of fewer than 100
+    sends: one hiccup of the machine moves no median); 25 ms or 10 % for the p95 of loop lag; 90 % of a core.
     """
     lag = case.scored["lag"].dropna().to_numpy(dtype=float)
     if not len(lag):

@@ -26,8 +26,10 @@ OUTLYING, JITTER = 2.0, 0.001
 """A median first gap so many times the usual one, and a millisecond more, is no decoding step."""
 NOISE = 0.005
 """Seconds that any difference must exceed to count."""
-SOONER = 0.4
-QUICKER = 0.5
+HIDDEN = 0.1
+"""Share of the TTFT that a first gap must reach to have hidden anything worth hiding."""
+SOONER, QUICKER = 0.6, 0.6
+"""First token and step in the run, against those of the quickest lone request: load only ever adds."""
 CACHED = 0.25
 LATER = 1.5
 AT_ONCE = 20.0
@@ -79,27 +81,30 @@ def blank_first_token(case: Case) -> Reason | None:
 def first_token_cadence(case: Case) -> Reason | None:
     """The first token comes long before the second: sooner than the prompt can have been processed."""
     fresh = case.reduced.of(FRESH)
-    return _hurried("alone on the server", fresh[fresh["ok"]], 0.0) or _in_closed_loops(case) or _sooner(case)
+    alone = _hurried("alone on the server", fresh[fresh["ok"]], 0.0, HIDDEN)
+    return alone or _in_closed_loops(case) or _sooner(case)
 
 
 def _in_closed_loops(case: Case) -> Reason | None:
-    """In loops of few requests at a time, where nobody else's prompt comes between two tokens."""
+    """In loops of few requests at a time, where somebody else's prompt rarely comes between two tokens."""
     for name in case.facts.asked:
         traffic = case.facts.traffic(name)
-        if traffic.kind == "closed" and (traffic.concurrency or 1) <= LOW_CONCURRENCY:
-            found = _hurried(name, case.whole[case.whole["traffic"] == name], 0.5)
+        at_once = traffic.concurrency or 1
+        if traffic.kind == "closed" and at_once <= LOW_CONCURRENCY:
+            frame = case.whole[case.whole["traffic"] == name]
+            found = _hurried(name, frame, 0.5, HIDDEN if at_once == 1 else 1.0)
             if found is not None:
                 return found
     return None
 
 
-def _hurried(where: str, frame: pd.DataFrame, share: float) -> Reason | None:
-    """Whether the first gap, at this quantile over requests, is longer than a step and than the TTFT."""
+def _hurried(where: str, frame: pd.DataFrame, share: float, hidden: float) -> Reason | None:
+    """Whether the first gap, at quantile `share`, is no step and at least `hidden` of the TTFT."""
     gaps = frame[frame["first_gap"].notna() & frame["gap"].notna()]
     if gaps.empty:
         return None
     first, usual = float(gaps["first_gap"].quantile(share)), float(gaps["gap"].median())
-    if first <= OUTLYING * usual + JITTER or first <= float(gaps["ttft"].median()):
+    if first <= OUTLYING * usual + JITTER or first <= hidden * float(gaps["ttft"].median()):
         return None
     detail = (
         f"{where}: the second token comes {seconds(first)} after the first, the others "

@@ -129,6 +129,35 @@ class FakeFirstUnderLoad(FakeFirst):
             yield piece
 
 
+class FakeFirstLater(FakeFirst):
+    """A likely word when half of the usual wait is over, and one token less at the end."""
+
+    scenario = "A"
+    wait = 0.01
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        start, waiting = time(), True
+        await asyncio.sleep(self.wait / 2)
+        yield delta(self.token)
+        fewer = body["max_tokens"] - 1
+        async for piece in Attack.answer(self, {**body, "max_tokens": fewer, "min_tokens": fewer}, number):
+            if waiting and content(piece):
+                self.wait, waiting = time() - start, False
+            yield piece.replace(b'"completion_tokens":%d' % fewer, b'"completion_tokens":%d' % (fewer + 1))
+
+
+class CutPrompt(Attack):
+    """Only the last half of the prompt is worked on."""
+
+    codes = frozenset({"prompt-mismatch"})
+
+    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+        text = body["messages"][0]["content"]
+        half = {**body, "messages": [{"role": "user", "content": text[len(text) // 2 :]}]}
+        async for piece in super().answer(half, number):
+            yield piece
+
+
 class HoldBack(Attack):
     """Everything at the end."""
 
@@ -312,6 +341,8 @@ ATTACKS: tuple[type[Attack], ...] = (
     InvisibleFirst,
     FakeFirst,
     FakeFirstUnderLoad,
+    FakeFirstLater,
+    CutPrompt,
     HoldBack,
     HoldHalf,
     HoldAndPace,

@@ -75,6 +75,8 @@ def test_an_honest_server_is_valid() -> None:
         ("long-output", some(lambda key, at: {"tokens": [1] * 20, "usage_completion": 21})),
         ("token-mismatch", some(lambda key, at: {"usage_completion": 200})),
         ("token-mismatch", some(lambda key, at: {"usage_completion": 10})),
+        ("token-mismatch", some(lambda key, at: {"asked_output": 99, "recount": 95, "usage_completion": 99})),
+        ("prompt-mismatch", some(lambda key, at: {"usage_prompt": 50})),
         ("client-lag", some(lambda key, at: {"sent": at + 0.05})),
         ("duplicate-prompts", some(lambda key, at: {"prompt_sha256": "same" if key < 2 else str(key)})),
         ("warm-cache", some(lambda key, at: {"cached_tokens": 96 if key % 2 else 0})),
@@ -122,6 +124,8 @@ def test_what_is_wrong_with_the_text_has_its_code(code: str, made: list[Row]) ->
         some(lambda key, at: {"ttft": TTFT * (1 + key % 3)}),
         some(lambda key, at: {"tokens": [1, 4, 2, 5, 3, 5]}),
         some(lambda key, at: {"cached_tokens": 16}),
+        some(lambda key, at: {"usage_prompt": 105}),
+        some(lambda key, at: {"asked_output": 100, "recount": 99, "usage_completion": 100}),
         some(lambda key, at: {"first_blank": at + TTFT - TPOT}),
         some(lambda key, at: {"text": f"again and again in {key} " * 30}),
         some(lambda key, at: {"ttft": TTFT * 3}),
@@ -129,7 +133,7 @@ def test_what_is_wrong_with_the_text_has_its_code(code: str, made: list[Row]) ->
         some(lambda key, at: {"date_offset": 2.0}),
         some(lambda key, at: {"date_offset": None}),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_an_honest_neighbour_is_valid(made: list[Row]) -> None:
     assert codes(made) == []
