@@ -186,7 +186,7 @@ def _client(report: LoadReport) -> dict[str, Any]:
 def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, float]:
     """How many times the busiest traffic's tokens/s the client could have taken, where it was calibrated."""
     client = blank.provenance["client"]
-    if client["calibration"] is None:
+    if client.get("calibration") is None:
         return {}
     rates = metrics.output_rates(reduced, facts.scenario)
     known = calibration.Calibration(**client["calibration"])
