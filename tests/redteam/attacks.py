@@ -264,7 +264,7 @@ class HangSome(DropSome):
     """Every tenth request is never answered."""
 
     every = 10
-    limit = 3.0
+    limit = 1.5
 
     async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
         if number % self.every == 0:

@@ -189,7 +189,7 @@ def rated(kind: str, times: list[float], rate: float) -> list[str]:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_poisson_arrivals_pass_and_others_do_not(seed: int) -> None:
     draw = np.random.default_rng(seed)
     times = np.cumsum(draw.exponential(0.1, 200)).tolist()
@@ -230,7 +230,7 @@ ANY = st.fixed_dictionaries(
 
 
 @given(st.lists(ANY, min_size=1, max_size=10), st.sampled_from(["closed", "burst", "poisson", "constant"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_rows_are_judged(changes: list[dict[str, Any]], kind: str) -> None:
     traffic = Traffic("closed", kind, 10, 2, 5.0)  # type: ignore[arg-type]
     made = [row(key, **change) for key, change in enumerate(changes)]
