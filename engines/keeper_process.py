@@ -21,7 +21,7 @@ class KeeperProcess:
 
     def __init__(self, spec: Mapping[str, Any], env: Mapping[str, str]) -> None:
         self.pid: int | None = None
-        self._warm: bool | None = None
+        self._fit: bool | None = None
         self._code: int | None = None
         self._ended = False
         self._unread = b""
@@ -54,13 +54,18 @@ class KeeperProcess:
     @property
     def warm(self) -> bool:
         """Whether what it started is, or was before its launch, a fit warm interpreter."""
+        return self.fit is True
+
+    @property
+    def fit(self) -> bool | None:
+        """What a warm interpreter has said of itself, None before it did."""
         self._read()
-        return self._warm is True
+        return self._fit
 
     def wait_warm(self, seconds: float) -> bool:
         """Whether what it started is a fit warm interpreter, after waiting at most `seconds` for its word."""
         deadline = time.monotonic() + seconds
-        while self.death() is None and self._warm is None and time.monotonic() < deadline:
+        while self.death() is None and self._fit is None and time.monotonic() < deadline:
             self.wait(deadline - time.monotonic())
         return self.warm
 
@@ -118,6 +123,6 @@ class KeeperProcess:
         elif said["event"] == "exited":
             self._code = said["code"]
         elif said["event"] == "warm":
-            self._warm = said["fit"]
+            self._fit = said["fit"]
         else:
             self._ended = True

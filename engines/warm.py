@@ -111,6 +111,11 @@ class Interpreter:
         """Its process id, None until it is known."""
         return self._keeper.pid
 
+    @property
+    def unfit(self) -> bool:
+        """Whether its imports turned out not to be possible ahead: its launch will be a cold one."""
+        return self._keeper.fit is False
+
     def wait_warm(self, seconds: float) -> bool:
         """Whether the imports are done and it is fit, after waiting for that at most so long."""
         return self._keeper.wait_warm(seconds)
@@ -153,13 +158,17 @@ class Interpreters:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[object, Interpreter]] = {}
+        self._unfit: set[str] = set()
         self._lock = threading.Lock()
 
     def prepare(
         self, engine: Engine, model: Model, *, devices: tuple[int, ...], run_id: str, folder: Path
     ) -> Interpreter | None:
-        """Have one import, unless it does already; None for an engine that declares nothing."""
-        if declared(engine) is None:
+        """Have one import, unless it does already.
+
+        None for an engine that declares nothing, and for one whose imports have once been unfit.
+        """
+        if declared(engine) is None or engine.name in self._unfit:
             return None
         with self._lock:
             before = self._kept.get(engine.name)
@@ -177,7 +186,10 @@ class Interpreters:
             kept = self._kept.get(engine.name)
             if kept is None or kept[0] != (devices, run_id):
                 return None
-            return self._kept.pop(engine.name)[1]
+            interpreter = self._kept.pop(engine.name)[1]
+            if interpreter.unfit:
+                self._unfit.add(engine.name)
+            return interpreter
 
     def close(self) -> None:
         """End them all."""

@@ -5,12 +5,14 @@ Run as `python warm_child.py PLAN` under a keeper (engines/keeper.py), standard 
 `module` to run, `imports` to do ahead of it, the `log` that takes its output until then. Descriptor 0 is a
 socket to the keeper. On it goes one line once the imports are done:
 
-    {"event": "warm", "fit": bool, "why": str, "seconds": S, "missing": [MODULE], "threads": N}
+    {"event": "warm", "fit": true, "seconds": S, "missing": [MODULE], "threads": N}
+    {"event": "warm", "fit": false, "why": TEXT}
 
 and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log`). Then this process does
 what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
-does not import, or an import touched a GPU, after which nothing may be forked), it executes the launch's argv
-instead: the same process becomes the cold server. The socket's end means that no launch will come.
+does not import, or an import touched a GPU, after which nothing may be forked), it begins anew as an empty
+interpreter, which leaves the GPU, and executes the launch's argv: the same process becomes the cold server.
+The socket's end means that no launch will come.
 """
 
 from __future__ import annotations
@@ -35,27 +37,35 @@ def main() -> None:
     """Import, say so, wait, become the server."""
     plan = json.loads(sys.argv[1])
     first = dict(os.environ)
+    if "unfit" in plan:
+        _wait_unfit(plan)
+        return
     began = time.monotonic()
     lowered = _idle()
     missing = _imported([plan["module"], *plan["imports"]])
     why = f"{plan['module']} does not import" if plan["module"] in missing else _touched()
     if lowered:
         _normal()
-    _say(
-        event="warm",
-        fit=not why,
-        why=why,
-        seconds=round(time.monotonic() - began, 2),
-        missing=missing,
-        threads=len(os.listdir("/proc/self/task")),
-    )
-    launch = _launch()
-    if launch is None:
-        return
-    _move(launch, plan["log"])
     if why:
+        _begin_anew(plan, why)
+    threads = len(os.listdir("/proc/self/task"))
+    _say(fit=True, seconds=round(time.monotonic() - began, 2), missing=missing, threads=threads)
+    launch = _launch()
+    if launch is not None:
+        _move(launch, plan["log"])
+        _become(launch, plan["module"], first)
+
+
+def _begin_anew(plan: dict, why: str) -> None:  # type: ignore[type-arg]
+    os.execv(sys.executable, [sys.executable, __file__, json.dumps({**plan, "unfit": why})])
+
+
+def _wait_unfit(plan: dict) -> None:  # type: ignore[type-arg]
+    _say(fit=False, why=plan["unfit"])
+    launch = _launch()
+    if launch is not None:
+        _move(launch, plan["log"])
         os.execvpe(launch["argv"][0], launch["argv"], launch["env"])
-    _become(launch, plan["module"], first)
 
 
 def _imported(names: list[str]) -> list[str]:
@@ -106,7 +116,7 @@ def _normal() -> None:
 
 def _say(**event: object) -> None:
     with contextlib.suppress(OSError):
-        os.write(0, json.dumps(event).encode() + b"\n")
+        os.write(0, json.dumps({"event": "warm", **event}).encode() + b"\n")
 
 
 def _launch() -> dict | None:  # type: ignore[type-arg]

@@ -172,18 +172,29 @@ def test_a_module_that_fails_dies_as_it_does_cold(stand: Stand, kept: Interprete
     assert "exit code 1 before it was ready: RuntimeError: no such luck" in deaths[0][1]
 
 
+def family(server: Server) -> set[int]:
+    """A server's process, and its keepers."""
+    return survivors(lambda variables: variables.get(SERVER) == said(server)["environment"][SERVER])
+
+
 TORCH = "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
 
 
 def test_imports_that_touched_the_gpu_make_it_a_cold_server(
     stand: Stand, subject: Warmed, kept: Interpreters
 ) -> None:
+    with stand.server() as cold:
+        expected = same(cold)
     Path(subject.folder, "torch.py").write_text(TORCH)
     subject.imports = ("torch",)
-    assert not stand.prepare(kept).wait_warm(5.0)
+    first = stand.prepare(kept)
+    assert first.unfit and first.living()
     with stand.server(kept) as server:
+        assert server.pid == first.pid
         assert not server.warm
         assert said(server)["runs"] == ["__main__"]
+        assert processes(stand.run_id) == family(server), "another one was prepared in vain"
+        assert same(server) == expected
 
 
 def test_a_module_that_does_not_import_ahead_is_run_cold(
