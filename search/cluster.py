@@ -11,6 +11,7 @@ from engines.contract import EngineError, Model
 from engines.host import Host, this_host
 from engines.registry import engine as engine_named
 from scenarios.models import ModelError, digest, open_model
+from search.guard import guarded
 from search.spec import Prepared, SearchError, SearchSpec
 
 DEVICE = "device"
@@ -48,24 +49,42 @@ def connected(devices: int, address: str | None) -> Iterator[None]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    mine = not ray.is_initialized()
-    if mine and address is not None:
-        _join(address)
-    elif mine:
-        ray.init(
-            address="local",
-            num_cpus=min(devices, 4),
-            resources={DEVICE: devices},
-            object_store_memory=_OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-        )
+    if ray.is_initialized():
+        yield
+        return
+    with _joined(address) if address is not None else _started(devices):
+        yield
+
+
+@contextmanager
+def _started(devices: int) -> Iterator[None]:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=min(devices, 4),
+        resources={DEVICE: devices},
+        object_store_memory=_OBJECT_STORE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+    )
+    with guarded():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    _join(address)
+    import ray
+
     try:
         yield
     finally:
-        if mine:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _join(address: str) -> None:
