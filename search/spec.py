@@ -108,9 +108,9 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
         _check_devices(spec, engines, host)
     for engine in engines.values():
         engine.runtime()
+    _check_budget(spec, engines)
     seen = replace(host, devices=host.devices[: spec.devices])
     spaces = _fixed({name: engine.space(seen) for name, engine in engines.items()}, spec.fixed)
-    _check_budget(spec, engines)
     defaults = {name: _default(engine, spaces[name]) for name, engine in engines.items()}
     return Prepared(spec, engines, spaces, joint(spaces), replace(setting, defaults=defaults))
 
