@@ -29,6 +29,10 @@ CPU_CACHE_GIB = 2
 """KV cache of the CPU build unless one request needs more. vLLM's own is 0.92 of all memory, and it refuses
 to start when less is free, so that nothing else could run on the machine."""
 
+CPU_COMPILE = {"VLLM_USE_AOT_COMPILE": "0"}
+"""The CPU build cannot load the ahead-of-time artefact that it saves (0.32.0 with torch 2.13.0) and compiles
+anew at every start; torch's own compile cache, which this leaves in charge, halves later starts."""
+
 _SPECULATION = "speculative-config"
 
 _CPU_IMPORTS = ("vllm.v1.engine.async_llm", "vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
@@ -97,7 +101,7 @@ class Vllm:
             arguments += ["--max-model-len", str(model.max_length)]
         return Launch(
             (*runtime.program, "-m", MODULE, *arguments, *rendered),
-            {**runtime.env, **QUIET, **_cpu_cache(config, model), **variables},
+            {**runtime.env, **QUIET, **_cpu_variables(config, model), **variables},
         )
 
     def check(self, config: Config, model: Model, host: Host) -> None:
@@ -144,10 +148,12 @@ def _with_lookup(config: Config) -> Config:
     return {**{f"{_SPECULATION}.{key}": value for key, value in LOOKUP.items()}, **config}
 
 
-def _cpu_cache(config: Config, model: Model) -> dict[str, str]:
-    if this_host().kind != "cpu" or "kv-cache-memory-bytes" in config or "gpu-memory-utilization" in config:
+def _cpu_variables(config: Config, model: Model) -> dict[str, str]:
+    if this_host().kind != "cpu":
         return {}
-    return {"VLLM_CPU_KVCACHE_SPACE": str(_cpu_cache_gib(model, shape_of(model)))}
+    if "kv-cache-memory-bytes" in config or "gpu-memory-utilization" in config:
+        return CPU_COMPILE
+    return {**CPU_COMPILE, "VLLM_CPU_KVCACHE_SPACE": str(_cpu_cache_gib(model, shape_of(model)))}
 
 
 def _cpu_cache_gib(model: Model, shape: ModelShape | None) -> int:
