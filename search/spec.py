@@ -16,6 +16,7 @@ from scenarios import profiles
 from scenarios.models import digest
 from search import planners, strategies
 from search.joint import joint
+from search.narrow import narrowed
 from search.starts import shortest_start
 from search.strategies.strategy import Setting
 
@@ -110,7 +111,10 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
         engine.runtime()
     _check_budget(spec, engines)
     seen = replace(host, devices=host.devices[: spec.devices])
-    spaces = _fixed({name: engine.space(seen) for name, engine in engines.items()}, spec.fixed)
+    spaces = {
+        name: narrowed(engine.space(seen), engine, spec.model, seen) for name, engine in engines.items()
+    }
+    spaces = _fixed(spaces, spec.fixed)
     defaults = {name: _default(engine, spaces[name]) for name, engine in engines.items()}
     return Prepared(spec, engines, spaces, joint(spaces), replace(setting, defaults=defaults))
 
