@@ -12,7 +12,7 @@ FOREIGN = ("café", "naïve", "東京", "Ελλάδα", "😀", "—", "«oui»"
 
 
 def write_jsonl(path: Path, documents: int = 12, words: int = 4000, seed: int = 0) -> str:
-    """Documents of English words with some that are several bytes a letter; the source's name for `--text`."""
+    """Documents of English words, some of several bytes a letter; gives the source's name for `--text`."""
     draw = random.Random(seed)
     vocabulary = [word for sentence in SENTENCES for word in sentence.split()] + list(FOREIGN)
     lines = (json.dumps({"text": " ".join(draw.choices(vocabulary, k=words))}) for _ in range(documents))
