@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from email.utils import formatdate
 from time import time
@@ -22,7 +22,7 @@ class ShedLoad(Attack):
 
     codes = frozenset({"failures"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         if self.flying > 2:
             raise Refuse(429)
         async for piece in super().answer(body, number):
@@ -34,7 +34,7 @@ class RefuseAll(Attack):
 
     codes = frozenset({"failures"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         raise Refuse(503)
         yield b""
 
@@ -44,7 +44,7 @@ class Truncate(Attack):
 
     codes = frozenset({"short-output"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         asked = body["max_tokens"]
         async for piece in super().answer(
             {**body, "max_tokens": asked // 2, "min_tokens": asked // 2}, number
@@ -57,7 +57,7 @@ class EarlyEnd(Attack):
 
     codes = frozenset({"short-output"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         asked = body["max_tokens"] // 2
         async for piece in super().answer({**body, "max_tokens": asked, "min_tokens": asked}, number):
             yield piece.replace(b'"length"', b'"stop"')
@@ -68,7 +68,7 @@ class Empty(Attack):
 
     codes = frozenset({"short-output"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         yield delta("", "length")
         yield usage(10, body["max_tokens"])
         yield DONE
@@ -100,7 +100,7 @@ class BlankFirst(Attack):
     codes = frozenset({"blank-first-token"})
     token = " "
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         yield delta(self.token)
         async for piece in super().answer(body, number):
             yield piece
@@ -122,7 +122,7 @@ class FakeFirst(BlankFirst):
 class FakeFirstUnderLoad(FakeFirst):
     """A likely word at once, but only while others are in flight, so that a lone probe sees nothing."""
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         if self.flying > 1:
             yield delta(self.token)
         async for piece in Attack.answer(self, body, number):
@@ -135,7 +135,7 @@ class FakeFirstLater(FakeFirst):
     scenario = "A"
     wait = 0.01
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         start, waiting = time(), True
         await asyncio.sleep(self.wait / 2)
         yield delta(self.token)
@@ -151,7 +151,7 @@ class CutPrompt(Attack):
 
     codes = frozenset({"prompt-mismatch"})
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         text = body["messages"][0]["content"]
         half = {**body, "messages": [{"role": "user", "content": text[len(text) // 2 :]}]}
         async for piece in super().answer(half, number):
@@ -164,7 +164,7 @@ class HoldBack(Attack):
     codes = frozenset({"held-back"})
     scenario = "B"
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         held = [piece async for piece in super().answer(body, number)]
         for piece in held:
             yield piece
@@ -176,7 +176,7 @@ class HoldHalf(Attack):
     codes = frozenset({"held-back"})
     scenario = "B"
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         held: list[bytes] = []
         async for piece in super().answer(body, number):
             held.append(piece)
@@ -194,7 +194,7 @@ class HoldAndPace(Attack):
     codes = frozenset({"held-back", "impossible-speed"})
     scenario = "B"
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         start = time()
         held = [piece async for piece in super().answer(body, number)]
         pause = (time() - start) / len(held) / 4
@@ -209,7 +209,7 @@ class OneChunk(Attack):
     codes = frozenset({"held-back"})
     scenario = "B"
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         held = [piece async for piece in super().answer(body, number)]
         yield delta("".join(content(piece) for piece in held), "length")
         for piece in held[-2:]:
@@ -224,7 +224,7 @@ class CacheByPrompt(Attack):
     def key(self, body: Body) -> str:
         return str(body["messages"])
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         self.kept: dict[str, list[bytes]] = getattr(self, "kept", {})
         key = self.key(body)
         if key in self.kept:
@@ -253,7 +253,7 @@ class DropSome(Attack):
     scenario = "C"
     every = 20
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         if number % self.every == 0:
             raise Hangup
         async for piece in super().answer(body, number):
@@ -266,7 +266,7 @@ class HangSome(DropSome):
     every = 10
     limit = 1.5
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         if number % self.every == 0:
             await asyncio.sleep(60)
         async for piece in Attack.answer(self, body, number):
@@ -278,7 +278,7 @@ class ErrorInStream(DropSome):
 
     every = 10
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         if number % self.every == 0:
             yield event({"error": {"message": "out of memory", "code": 500}})
             yield DONE
@@ -292,7 +292,7 @@ class CloseMidStream(DropSome):
 
     every = 10
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         seen = 0
         async for piece in Attack.answer(self, body, number):
             yield piece

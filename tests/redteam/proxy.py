@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ class Upstream:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
 
-    async def events(self, body: Body) -> AsyncIterator[bytes]:
+    async def events(self, body: Body) -> AsyncGenerator[bytes, None]:
         """Its answer to a request, an event at a time, as it arrives. Raises Refuse for another status."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         data = json.dumps(body).encode()
@@ -37,7 +37,7 @@ class Upstream:
             writer.close()
 
 
-async def _events(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _events(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
     rest = b""
     while size := int(await reader.readline(), 16):
         rest += await reader.readexactly(size)
@@ -63,7 +63,7 @@ class Attack:
         self.count = 0
         self.flying = 0
 
-    async def __call__(self, body: Body) -> AsyncIterator[bytes]:
+    async def __call__(self, body: Body) -> AsyncGenerator[bytes, None]:
         """What the client gets for one request."""
         self.count += 1
         self.flying += 1
@@ -74,11 +74,12 @@ class Attack:
         finally:
             self.flying -= 1
 
-    async def answer(self, body: Body, number: int) -> AsyncIterator[bytes]:
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
         """Events for the `number`-th request."""
-        async for event in self.upstream.events(body):
-            for piece in self.change(event, number):
-                yield piece
+        async with aclosing(self.upstream.events(body)) as events:
+            async for event in events:
+                for piece in self.change(event, number):
+                    yield piece
 
     def change(self, event: bytes, number: int) -> list[bytes]:
         """What becomes of one event."""

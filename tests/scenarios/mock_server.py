@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -45,7 +46,7 @@ class Timing:
     group: int = 1
     with_usage: bool = True
 
-    async def __call__(self, body: Body) -> AsyncIterator[bytes]:
+    async def __call__(self, body: Body) -> AsyncGenerator[bytes, None]:
         """The stream of one answer; a token is one word, unlike any other answer's."""
         start = time.monotonic()
         count = int(body["max_tokens"])
@@ -60,7 +61,7 @@ class Timing:
         yield DONE
 
 
-Answer = Callable[[Body], AsyncIterator[bytes]]
+Answer = Callable[[Body], AsyncGenerator[bytes, None]]
 
 
 class Refuse(Exception):
@@ -112,9 +113,7 @@ class MockServer:
         self._loop.call_soon(ready.set)
         self._loop.run_forever()
         listening.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.run_until_complete(_cancel_others())
         self._loop.close()
 
     @property
@@ -162,12 +161,13 @@ class MockServer:
         head = f"Content-Type: text/event-stream\r\n{self.extra_headers}{close}"
         begun = False
         try:
-            async for piece in self.answer(body):
-                if not begun:
-                    writer.write(f"HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode())
-                    begun = True
-                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-                await writer.drain()
+            async with aclosing(self.answer(body)) as pieces:
+                async for piece in pieces:
+                    if not begun:
+                        writer.write(f"HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+                        begun = True
+                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    await writer.drain()
         except Refuse as refused:
             writer.write(
                 b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%s"
@@ -187,6 +187,13 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, bytes] | Non
     method, path, _ = first.split(" ", 2)
     lengths = [line.split(":", 1)[1] for line in lines if line.lower().startswith("content-length:")]
     return method, path, await reader.readexactly(int(lengths[0])) if lengths else b""
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _until(at: float) -> None:

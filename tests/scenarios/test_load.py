@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pandas as pd
@@ -154,24 +154,24 @@ def test_a_server_that_closes_connections_makes_nobody_wait(tmp_path: Path) -> N
     assert (frame["sent"] - frame["intended"]).median() < 0.003
 
 
-async def _refuse(body: Body) -> AsyncIterator[bytes]:
+async def _refuse(body: Body) -> AsyncGenerator[bytes, None]:
     raise Refuse(503)
     yield b""
 
 
-async def _hang_up(body: Body) -> AsyncIterator[bytes]:
+async def _hang_up(body: Body) -> AsyncGenerator[bytes, None]:
     yield delta("one")
     raise Hangup
 
 
-async def _endless(body: Body) -> AsyncIterator[bytes]:
+async def _endless(body: Body) -> AsyncGenerator[bytes, None]:
     yield delta("one")
     while True:
         await asyncio.sleep(0.05)
         yield b": still here\n\n"
 
 
-async def _silent(body: Body) -> AsyncIterator[bytes]:
+async def _silent(body: Body) -> AsyncGenerator[bytes, None]:
     if "tale 5 " in body["messages"][0]["content"]:
         await asyncio.sleep(30)
     yield delta("one two")
