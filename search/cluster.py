@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,11 +91,23 @@ def _joined(address: str) -> Iterator[None]:
 def _join(address: str) -> None:
     import ray
 
+    _check_listening(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise SearchError(f"no Ray cluster at {address} ({line}): start one with `ray start`") from error
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise SearchError(f"no Ray cluster at {address} ({error}): start one with `ray start`") from error
 
 
 def resource(prepared: Prepared) -> str:

@@ -264,16 +264,15 @@ def _placement(resource: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Closing]:
+def interruptible(closing: Closing) -> Iterator[None]:
     """SIGINT and SIGTERM close the search instead of ending the process; only the main thread can."""
-    closing = Closing()
     if threading.current_thread() is not threading.main_thread():
-        yield closing
+        yield
         return
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {each: signal.signal(each, lambda *_: closing.close(INTERRUPTED)) for each in signals}
     try:
-        yield closing
+        yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -20,7 +20,7 @@ from scenarios.workload import build
 from search import planners, strategies
 from search.cluster import connected, resource, worker_hosts
 from search.course import Course
-from search.driver import INTERRUPTED, Driver, drive, interruptible
+from search.driver import INTERRUPTED, Closing, Driver, drive, interruptible
 from search.result import result
 from search.spec import Prepared, SearchError, SearchSpec, prepare, same_search
 from search.starts import remember_start
@@ -90,7 +90,8 @@ def _searched(prepared: Prepared, ledger: Ledger, hosts: Sequence[Host]) -> str:
     reap(run_id)
     _close_flights(course, ledger)
     meter = Meter(ledger, spec.devices, spec.budget)
-    with interruptible() as closing, connected(spec.devices, None), meter:
+    closing = Closing()
+    with interruptible(closing), connected(spec.devices, None), interruptible(closing), meter:
         name = resource(prepared)
         driver = Driver(
             course,

@@ -70,8 +70,7 @@ class Bookkeeper(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker is gone."""
-        why = f"its worker died ({type(trial.get_error()).__name__})"
-        self._guarded(lambda: self._driver.over(trial.trial_id, why))
+        self._guarded(lambda: self._driver.over(trial.trial_id, "its worker or its node died"))
 
     def _guarded(self, act: Any) -> None:
         try:

@@ -188,13 +188,16 @@ def test_killed_at_random_moments_and_resumed(drivers: Callable[..., Drivers]) -
     assert ledgers.gpu_seconds(events) <= budget + 2 * (last_stop + 1.5)
 
 
-def test_ctrl_c_takes_everything_down_and_keeps_the_ledger(drivers: Callable[..., Drivers]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_takes_everything_down_and_keeps_the_ledger(
+    drivers: Callable[..., Drivers], number: signal.Signals
+) -> None:
     search = drivers(trials=3, devices=2, strategy="full")
     driver = search.start()
     search.until(driver, lambda line: line.startswith("phase") and "measuring" in line)
     below = family(driver.pid)
     began = time.monotonic()
-    os.killpg(driver.pid, signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT) if number is signal.SIGINT else driver.send_signal(number)
     said = search.until(driver, lambda line: line.startswith("over"))
     assert driver.wait(30) == 0
     assert time.monotonic() - began < 10.0
@@ -204,6 +207,8 @@ def test_ctrl_c_takes_everything_down_and_keeps_the_ledger(drivers: Callable[...
     assert [event["event"] for event in events[-2:]] == ["result", "end"]
     flying = {event["trial"] for event in events if event["event"] == "lost"}
     assert flying
+    if number is signal.SIGTERM:
+        return
     assert search.finish() == "trials"
     check_whole(search.events)
     assert asks(search.events)[: len(asks(events))] == asks(events)
