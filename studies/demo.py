@@ -31,7 +31,7 @@ class Demo:
     model: str = "smollm2-135m"
     engine: str = "vllm"
     planner: str = "tpe"
-    budget: float = 400.0
+    budget: float = 420.0
     seed: int = 21
     eval_seed: int = 1337
 
