@@ -23,6 +23,7 @@ _OBJECT_STORE = 80 << 20
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -36,6 +37,7 @@ _QUIET = {
 }
 """Set before Ray is imported. A worker must not kill its children: keepers end their engines in order.
 Nor may Ray make workers nice: engine and scorer inherit it, and lose to whatever else runs on the machine.
+Nor may it kill workers when memory gets short: an engine is meant to fill it.
 """
 
 

@@ -37,6 +37,10 @@ RETRIES = 2
 """How often the default and final trials are tried again when the client voided them; others once."""
 
 
+REFUSALS = 8
+"""Refused configs in a row, until what runs is looked after again."""
+
+
 class WorkersDie(Exception):
     """No worker lives long enough to start a trial."""
 
@@ -92,13 +96,17 @@ class Driver:
         self._resource = resource
         self._host = host
         self._began = False
+        self._more = False
 
     def suggest(self, tune_id: str) -> dict[str, Any] | None:
         """Config of the next Tune trial; None: nothing now. `finished` says when there is nothing more."""
-        while self.closing.why is None and self._free():
+        self._more = False
+        if self.closing.why is not None or not self._free():
+            return None
+        for _ in range(REFUSALS):
             ask = self.course.ask(self.meter.wall_left)
             if ask is None:
-                break
+                return None
             flight = self._flight(ask)
             spec = self._spec(flight)
             refusal = refused(self._engines[spec.engine], spec, self._host) if self._host else None
@@ -106,12 +114,13 @@ class Driver:
                 self.flights[tune_id] = flight
                 return self._config(flight, spec)
             self.course.end(refusal)
+        self._more = True
         return None
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs; asked right after `suggest` had nothing, it means that the search is over."""
-        return not self.flights
+        return not self.flights and not self._more
 
     def take(self, tune_id: str, event: dict[str, Any]) -> None:
         """An event that a worker reported."""

@@ -11,7 +11,7 @@ from search.strategies.ladder import held_out, plan
 from search.strategies.strategy import Propose, Setting, Verdict
 
 QUICK_REQUESTS = 4
-"""Requests of a published trial, whatever the scenario's concurrency."""
+"""Requests of a published trial. The scorer sends more where the concurrency is higher, to keep it up."""
 
 
 class Published:
