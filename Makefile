@@ -47,8 +47,8 @@ check: $(VENV)/ready-to-test
 	$(VENV)/bin/mypy
 
 test: $(VENV)/ready-to-test tools engines check
-	@echo "== pytest"
-	$(VENV)/bin/pytest
+	@echo "== pytest, two workers"
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV)
