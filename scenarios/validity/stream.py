@@ -138,7 +138,8 @@ def held_back(case: Case) -> Reason | None:
     long = whole[whole["tokens"] >= LUMP_FROM]
     lump = float(long["largest"].median()) if len(long) else 0.0
     if at_once > AT_ONCE or bursts < 2 or lump > LUMP:
-        detail = f"{at_once:.0f} tokens arrive at a time, up to {lump:.0%} of an answer at once"
+        detail = f"{at_once:.0f} tokens arrive at a time"
+        detail += f", up to {lump:.0%} of a long answer at once" if len(long) else ""
         return Reason("held-back", detail, {"tokens_at_a_time": at_once, "arrivals": bursts, "largest": lump})
     return _waits_for_length(case)
 
