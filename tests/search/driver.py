@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scenarios.ledger import FILE
+from scenarios.ledger import FILE, read
 from scenarios.models import open_model
 from search.search import search
 from search.spec import SearchSpec
@@ -16,17 +16,25 @@ from search.spec import SearchSpec
 
 def main(spec: Path, run: Path) -> None:
     """Search, saying each event's kind and trial on a line of standard output."""
+    already = len(read(run)[0]) if (run / FILE).exists() else 0
     given = json.loads(spec.read_text())
     model = open_model(given.pop("model"), max_length=1024)
     address = given.pop("address", None)
     made = SearchSpec(**{**given, "engines": tuple(given["engines"]), "model": model})
-    outcome = search(made, run, resume=(run / FILE).exists(), observer=say, address=address)
+    outcome = search(made, run, resume=(run / FILE).exists(), observer=Sayer(already), address=address)
     print(f"over {outcome.reason}", flush=True)
 
 
-def say(event: Mapping[str, Any]) -> None:
-    """One line an event."""
-    print(event["event"], event.get("trial", ""), event.get("phase", ""), flush=True)
+class Sayer:
+    """Says one line an event: `past` for those that were there before this process, `now` for its own."""
+
+    def __init__(self, already: int) -> None:
+        self._left = already
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        word = "past" if self._left > 0 else "now"
+        self._left -= 1
+        print(word, event["event"], event.get("trial", ""), event.get("phase", ""), flush=True)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def at_once(events: Events) -> int:
 
 def test_a_search_from_header_to_end(run: Path, specs: Specs, one_ray: None) -> None:
     seen: Events = []
-    outcome = search(specs(trials=3), run, observer=lambda event: seen.append(dict(event)))
+    outcome = search(specs(trials=2), run, observer=lambda event: seen.append(dict(event)))
     events = events_of(run)
     assert outcome.reason == "trials"
     assert seen == events[1:] or seen == events
@@ -77,13 +77,13 @@ def test_a_search_from_header_to_end(run: Path, specs: Specs, one_ray: None) -> 
     split = outcome.result["split"]
     assert sum(split.values()) == pytest.approx(outcome.result["gpu_seconds"], abs=0.5)
     assert servers(header["id"]) == []
-    again = search(specs(trials=3), run, resume=True)
+    again = search(specs(trials=2), run, resume=True)
     assert again.reason == "trials"
     assert len(events_of(run)) == len(events)
     with pytest.raises(LedgerError, match="already holds a run"):
-        search(specs(trials=3), run)
+        search(specs(trials=2), run)
     with pytest.raises(LedgerError, match="its planner is random, not tpe"):
-        search(specs(trials=3, planner="tpe"), run, resume=True)
+        search(specs(trials=2, planner="tpe"), run, resume=True)
 
 
 def test_several_devices_run_side_by_side_within_the_budget(run: Path, specs: Specs, one_ray: None) -> None:

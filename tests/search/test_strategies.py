@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from search.result import result
 from search.strategies import UnknownStrategy, strategy
 from search.strategies.compare import gap, readings
 from search.strategies.ladder import keeps_regime, ladder
-from search.strategies.race import ERROR_RATE, Race
+from search.strategies.race import ERROR_RATE, GRACE, PATIENCE, Race, patience
 from tests.search.landscape import score
 from tests.search.world import Search, World, asks
 
@@ -254,3 +254,23 @@ def test_an_unknown_strategy_names_the_known_ones(tmp_path: Path) -> None:
 def test_fidelity_is_full_only_when_whole() -> None:
     assert Fidelity(block=1).full
     assert not Fidelity(requests=0.5).full
+
+
+def test_a_block_may_take_three_times_the_rival_s_seconds(tmp_path: Path) -> None:
+    record = Record.of(Search(tmp_path, World(hill)).begin())
+    default = record.trials[0]
+    slowest = max(each.seconds for each in default.measurements)
+    assert patience(default) == PATIENCE * slowest + GRACE
+    assert patience(None) is None
+
+
+def test_what_was_cut_off_counts_as_far_below_the_default(tmp_path: Path) -> None:
+    search = Search(tmp_path, World(hill))
+    record = Record.of(search.begin())
+    ceiling = strategy("ceiling", search.setting)
+    default = record.trials[0]
+    cut = replace(default, number=99, state=State.PRUNED, score=None, measurements=())
+    value, reference = ceiling.value(record, cut), ceiling.value(record, default)
+    assert value is not None and reference is not None
+    assert value == pytest.approx(reference / PATIENCE)
+    assert ceiling.value(record, replace(cut, state=State.CRASHED)) is None
