@@ -43,6 +43,8 @@ class TrialSpec:
         plan: what is measured first; `decide` in `run` may ask for more.
         devices: indices of the devices it holds.
         seconds_left: wall seconds after which the trial is stopped and charged (None: no limit).
+        patience: seconds of one measurement after which the trial ends `pruned`, without a score: it is then
+            clearly behind what it is compared with (None: no limit).
         run: directory of the run (logs and rows go there).
         starts: whether engines are imported ahead of the next launch (engines/warm.py).
     """
@@ -57,6 +59,7 @@ class TrialSpec:
     attempt: int = 0
     devices: tuple[int, ...] = (0,)
     seconds_left: float | None = None
+    patience: float | None = None
     starts: Starts = "auto"
 
 
@@ -65,7 +68,7 @@ class Trial:
     """The end of a trial, as the ledger keeps it.
 
     Attributes:
-        score: the last valid measurement's, None unless `complete` or `pruned`.
+        score: the last valid measurement's, None unless `complete` or `pruned` with one.
         crash: class and one line (crashed, infeasible).
         seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`.
         gpu_seconds: devices x wall from launch to confirmed teardown.

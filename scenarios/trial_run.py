@@ -161,7 +161,7 @@ class _Run:
             served_model=spec.model.name,
             out=Path(spec.run) / "rows",
             observer=self._relay,
-            limit_seconds=None if self.deadline is None else self._left(),
+            limit_seconds=self._limit(),
         )
         self.measurements.append(measurement)
         self.observer(self._event("measurement", **measurement.to_json()))
@@ -171,6 +171,11 @@ class _Run:
         reason = measurement.invalid_reasons[0]
         if self._over():
             return self._stopped("the budget ended during the measurement")
+        patience = self.spec.patience
+        if patience is not None and measurement.seconds >= patience:
+            return replace(
+                _blank(self.spec, State.PRUNED), detail=f"not done after {patience:.0f} s: clearly behind"
+            )
         return replace(_blank(self.spec, State.INVALID), detail=f"{reason.code}: {reason.detail}")
 
     def _crashed(self, error: ServerCrashed, *, started: bool) -> Trial:
@@ -181,6 +186,10 @@ class _Run:
 
     def _stopped(self, why: str) -> Trial:
         return replace(_blank(self.spec, State.STOPPED), detail=why)
+
+    def _limit(self) -> float | None:
+        limits = [self.spec.patience, None if self.deadline is None else self._left()]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _left(self) -> float:
         assert self.deadline is not None

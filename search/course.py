@@ -19,6 +19,7 @@ from search.joint import merged, split
 from search.planners import Planner
 from search.record import Ask, Job, Record
 from search.strategies.costs import fits
+from search.strategies.race import patience
 from search.strategies.strategy import Strategy
 
 ATTEMPTS = 3
@@ -57,6 +58,10 @@ class Course:
     def decide(self, ask: Ask) -> Decide | None:
         """What the worker asks after each measurement."""
         return self._strategy.decide(ask.job, self.record)
+
+    def patience(self, ask: Ask) -> float | None:
+        """Seconds after which one of its measurements is cut off as hopeless."""
+        return patience(None if ask.job.rival is None else self.record.trials.get(ask.job.rival))
 
     def take(self, event: Mapping[str, Any]) -> None:
         """An event of a trial in flight, in order: written down, then acted on."""

@@ -214,6 +214,7 @@ class Driver:
             plan=job.plans[0],
             devices=flight.slots,
             seconds_left=_limit(flight.ask),
+            patience=self.course.patience(flight.ask),
         )
 
     def _config(self, flight: Flight, spec: TrialSpec) -> dict[str, Any]:

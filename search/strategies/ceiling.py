@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from scenarios.trial import Decide, State, Trial
 from search.record import Ask, Job, Record
 from search.strategies.compare import Reading, gap, readings
-from search.strategies.costs import costs, fits
+from search.strategies.costs import fits
 from search.strategies.exploring import EXPLORED, Exploring, first_complete_default
 from search.strategies.final import MOST_CANDIDATES, Finals, verdict
 from search.strategies.ladder import held_out, ladder
-from search.strategies.race import Race
+from search.strategies.race import PATIENCE, Race
 from search.strategies.strategy import Propose, Setting, Verdict
 
 RESERVE = 0.3
@@ -59,12 +59,17 @@ class Ceiling:
         return Race(job.plans, readings(rival.measurements), rival.number)
 
     def value(self, record: Record, trial: Trial) -> float | None:
-        """The default's score times the geometric mean of the ratios to it on the blocks that both served."""
+        """The default's score times the geometric mean of the ratios to it on the blocks that both served.
+
+        A trial cut off in its first block counts as slower than the default by as much as it was given time.
+        """
         own = readings(trial.measurements)
-        if not own or trial.state not in (State.COMPLETE, State.PRUNED):
+        if trial.state not in (State.COMPLETE, State.PRUNED):
             return None
         default = first_complete_default(record)
         reference = readings(default.measurements) if default else ()
+        if not own:
+            return math.exp(_mean_log(reference)) / PATIENCE if reference else None
         apart = gap(own, reference)
         if apart is None:
             return math.exp(_mean_log(own))
@@ -120,7 +125,7 @@ class Ceiling:
         return default, ranked[: ranked.index(default)] if default else ranked
 
     def _cost(self, record: Record, finals: Finals) -> float:
-        return finals.wall(costs(record, self._setting.scenario), self._setting.devices)
+        return finals.wall(record, self._setting.scenario, self._setting.devices)
 
 
 def _before_finals(record: Record) -> tuple[Record, list[Ask]]:

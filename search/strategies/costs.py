@@ -37,8 +37,22 @@ def work(scenario: Scenario, fidelity: Fidelity) -> float:
 
 def costs(record: Record, scenario: Scenario, engine: str | None = None) -> Costs | None:
     """From the trials of an engine (of all, where it has none) that served; None before there is one."""
-    served = [trial for trial in record.trials.values() if trial.state in SERVED and trial.measurements]
-    own = [trial for trial in served if trial.engine == engine] or served
+    served = _served(record)
+    return _costs([trial for trial in served if trial.engine == engine] or served, scenario)
+
+
+def cost(record: Record, job: Job, scenario: Scenario) -> float:
+    """Wall seconds of a job: as its config took before, else as its engine's trials did; 0 without any."""
+    same = [each for each in _served(record) if (each.engine, each.config) == (job.engine, job.config)]
+    known = _costs(same, scenario) or costs(record, scenario, job.engine)
+    return known.of(job.plans) if known else 0.0
+
+
+def _served(record: Record) -> list[Trial]:
+    return [trial for trial in record.trials.values() if trial.state in SERVED and trial.measurements]
+
+
+def _costs(own: Sequence[Trial], scenario: Scenario) -> Costs | None:
     if not own:
         return None
     return Costs(scenario, _upper(map(_start, own)), _upper(_whole(trial, scenario) for trial in own))
@@ -46,8 +60,7 @@ def costs(record: Record, scenario: Scenario, engine: str | None = None) -> Cost
 
 def fits(record: Record, job: Job, left: float, scenario: Scenario) -> bool:
     """Whether a job can be expected to end within `left` seconds; the first one of all is taken on trust."""
-    known = costs(record, scenario, job.engine)
-    return left > (known.of(job.plans) if known else 0.0)
+    return left > cost(record, job, scenario)
 
 
 def _turnovers(scenario: Scenario, share: float) -> float:

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.stats import norm
 
 from engines.contract import Config
-from scenarios.scenario import Plan
+from scenarios.scenario import Plan, Scenario
 from scenarios.trial import State, Trial
 from search.record import Job, Record
 from search.strategies.compare import Gap, gap, readings
-from search.strategies.costs import Costs
+from search.strategies.costs import cost
 from search.strategies.strategy import Verdict
 
 SIGNIFICANCE = 0.05
@@ -50,12 +50,10 @@ class Finals:
         alone = better[0] if better else default
         return cls((_job(alone, (blocks[0],)),) if alone else ())
 
-    def wall(self, known: Costs | None, devices: int) -> float:
+    def wall(self, record: Record, scenario: Scenario, devices: int) -> float:
         """Wall seconds that they are expected to take."""
-        if known is None or not self.jobs:
-            return 0.0
-        each = [known.of(job.plans) for job in self.jobs]
-        return max(max(each), sum(each) / devices)
+        each = [cost(record, job, scenario) for job in self.jobs]
+        return max(max(each), sum(each) / devices) if each else 0.0
 
 
 def verdict(record: Record) -> Verdict:

@@ -37,7 +37,9 @@ class Bench:
         self.model, self.text, self.run = model, text, run
         self.events: Events = []
 
-    def trial(self, config: Config, seconds: float | None = None, **more: Any) -> Trial:
+    def trial(
+        self, config: Config, seconds: float | None = None, patience: float | None = None, **more: Any
+    ) -> Trial:
         spec = TrialSpec(
             number=3,
             attempt=1,
@@ -48,6 +50,7 @@ class Bench:
             plan=self.plan(0),
             run=str(self.run),
             seconds_left=seconds,
+            patience=patience,
         )
         return run_trial(spec, self.see, **more)
 
@@ -160,6 +163,19 @@ def test_the_budget_ends_a_start(bench: Bench) -> None:
     assert "before the server was ready" in trial.detail
     assert 1.0 <= trial.gpu_seconds < 6.0
     assert trial.score is None
+
+
+def test_a_hopeless_measurement_is_cut_off(bench: Bench) -> None:
+    trial = bench.trial({"fixed": "ttft=0.5,tpot=0.5"}, patience=2.0)
+    assert trial.state is State.PRUNED, trial.detail
+    assert trial.detail == "not done after 2 s: clearly behind"
+    assert trial.score is None
+    assert trial.seconds["measure"] < 6.0
+    assert not trial.measurements[0].valid
+
+
+def test_patience_changes_nothing_for_who_is_done_in_time(bench: Bench) -> None:
+    assert bench.trial({}, patience=30.0).state is State.COMPLETE
 
 
 def test_the_budget_ends_a_measurement(bench: Bench) -> None:

@@ -267,7 +267,7 @@ def test_a_block_may_take_three_times_the_rival_s_seconds(tmp_path: Path) -> Non
 def test_what_was_cut_off_counts_as_far_below_the_default(tmp_path: Path) -> None:
     search = Search(tmp_path, World(hill))
     record = Record.of(search.begin())
-    ceiling = strategy("ceiling", search.setting)
+    ceiling = strategy("ceiling", search.setting())
     default = record.trials[0]
     cut = replace(default, number=99, state=State.PRUNED, score=None, measurements=())
     value, reference = ceiling.value(record, cut), ceiling.value(record, default)
