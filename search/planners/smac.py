@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ConfigSpace import (
     AndConjunction,
     Categorical,
@@ -17,6 +18,7 @@ from ConfigSpace import (
     InCondition,
     OrdinalHyperparameter,
 )
+from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
@@ -155,13 +157,34 @@ def _hyperparameter(parameter: Parameter) -> Any:
     return Categorical(parameter.name, codes, default=default)
 
 
+class _Maximizer(LocalAndSortedRandomSearch):
+    """SMAC's own, with local searches that begin in the same order in every process."""
+
+    def __init__(self, codes: ConfigurationSpace, seed: int) -> None:
+        super().__init__(
+            codes,
+            challengers=CHALLENGERS,
+            local_search_iterations=STARTS,
+            max_steps=STEPS,
+            seed=seed,
+        )
+        self._local_search = _LocalSearch(codes, max_steps=STEPS, n_steps_plateau_walk=10, seed=seed)
+
+
+class _LocalSearch(LocalSearch):
+    """SMAC's own takes its start points from a set, whose order hangs on PYTHONHASHSEED."""
+
+    def _get_init_points_from_previous_configs(self, *given: Any) -> list[Configuration]:
+        points = super()._get_init_points_from_previous_configs(*given)
+        return sorted(points, key=lambda point: tuple(np.nan_to_num(point.get_array(), nan=-1.0)))
+
+
 def _facade(codes: ConfigurationSpace, seed: int) -> Any:
     logging.getLogger("smac").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from smac import HyperparameterOptimizationFacade as Facade
         from smac import Scenario
-        from smac.acquisition.maximizer import LocalAndSortedRandomSearch
         from smac.initial_design import RandomInitialDesign
         from smac.main.config_selector import ConfigSelector
         from smac.model.random_forest import RandomForest
@@ -171,13 +194,7 @@ def _facade(codes: ConfigurationSpace, seed: int) -> Any:
         return Facade(
             scenario,
             model=RandomForest(codes, log_y=True, n_jobs=1, seed=seed, max_depth=20, max_leaf_nodes=LEAVES),
-            acquisition_maximizer=LocalAndSortedRandomSearch(
-                codes,
-                challengers=CHALLENGERS,
-                local_search_iterations=STARTS,
-                max_steps=STEPS,
-                seed=seed,
-            ),
+            acquisition_maximizer=_Maximizer(codes, seed),
             initial_design=RandomInitialDesign(scenario, n_configs=INITIAL),
             intensifier=Facade.get_intensifier(scenario, max_config_calls=1),
             config_selector=ConfigSelector(scenario, retrain_after=1, min_trials=FEWEST),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -84,6 +87,26 @@ def test_the_same_asks_and_tells_give_the_same_proposals(name: str) -> None:
 
     assert course(5) == course(5)
     assert course(5) != course(6)
+
+
+def test_another_process_proposes_the_same() -> None:
+    """Python gives each process another order of sets of strings; a resumed search is another process."""
+    script = (
+        "from tests.search.test_planners import *\n"
+        "for name in names():\n"
+        "    print([key(config) for config, _, _ in explore(planner(name, SPACE, 5), 14)])\n"
+    )
+
+    def said(hash_seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    first = said("1")
+    assert len(first.splitlines()) == len(names())
+    assert said("2") == first
 
 
 @every_planner
