@@ -21,9 +21,11 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    url: Annotated[str, typer.Argument(help="The server's address: http://HOST:PORT.")],
-    scenario: ScenarioOption,
-    model: ModelOption,
+    url: Annotated[
+        str | None, typer.Argument(help="The server's address: http://HOST:PORT.", show_default=False)
+    ] = None,
+    scenario: ScenarioOption = "",
+    model: ModelOption = "",
     profile: ProfileOption = "cpu",
     served_model: Annotated[
         str | None, typer.Option("--served-model", help="Name the server knows the model by.")
@@ -37,6 +39,10 @@ def score(
     rows: Annotated[
         Path | None, typer.Option("--out", help="Keep the per-request rows here.", metavar="DIR")
     ] = None,
+    from_rows: Annotated[
+        Path | None,
+        typer.Option("--from-rows", help="Score kept rows again, without any server.", metavar="DIR"),
+    ] = None,
     json: JsonOption = None,
 ) -> int:
     """Score a running OpenAI-compatible server.
@@ -44,7 +50,15 @@ def score(
     Sends the scenario's load, measures, judges the measurement, and prints its score.
 
     Example: ceiling score http://127.0.0.1:8000 --scenario C --profile cpu --model ./my-model --seed 21
+
+    Example: ceiling score --from-rows runs/my-run/rows/MEASUREMENT
     """
+    if from_rows is not None:
+        return _again(from_rows, json)
+    for name, given in (("URL", url), ("--scenario", scenario), ("--model", model)):
+        if not given:
+            raise BadInput(f"{name} is missing: ceiling score URL --scenario C --profile cpu --model DIR")
+    assert url is not None
     from scenarios.score import score as measure
     from studies.live import LiveView
     from studies.measured import show
@@ -66,6 +80,21 @@ def score(
             observer=view,
             headers=dict(_header(line) for line in header or ()),
         )
+    if str(json) != "-":
+        show(out(), measurement)
+    write_json(json, measurement.to_json())
+    return 0 if measurement.valid else 1
+
+
+def _again(rows: Path, json: JsonOption) -> int:
+    from scenarios.score import rescore
+    from studies.measured import show
+    from studies.terminal import out, write_json
+
+    try:
+        measurement = rescore(rows)
+    except FileNotFoundError as error:
+        raise BadInput(str(error)) from None
     if str(json) != "-":
         show(out(), measurement)
     write_json(json, measurement.to_json())

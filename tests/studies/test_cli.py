@@ -86,7 +86,7 @@ def test_help_is_instant() -> None:
         (("frobnicate",), "Choose one of demo, doctor"),
         (("search", "--frob"), "See `ceiling search --help`"),
         (("engines", "remove"), "Choose one of list, install"),
-        (("score",), "Missing argument"),
+        (("score",), "URL is missing"),
         (("models", "fetch", "gpt-9"), "fetch one of smollm2-135m"),
         (("engines", "install", "frob"), "one of"),
         (("engines", "install", "tgi"), "put text-generation-launcher on PATH"),
@@ -197,6 +197,18 @@ def test_doctor_names_what_is_missing_and_what_mends_it(
     assert checks["engines", "vllm"]["fix"].startswith("ceiling engines install vllm")
     assert checks["models", "smollm2-135m"]["fix"] == "ceiling models fetch smollm2-135m"
     assert checks["machine", "device 0"]["state"] == "ok"
+
+
+def test_doctor_measures_the_load_client_and_keeps_it(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
+    done = here("doctor", "--load", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert 0 < made["token_seconds"] < 1e-3
+    assert made["bias_p50"] <= made["bias_p99"]
+    assert json.loads((tmp_path / "home" / "calibration.json").read_text()) == made
 
 
 def test_agents_are_listed(here: Here) -> None:

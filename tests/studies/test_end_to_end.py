@@ -51,6 +51,18 @@ def test_score_of_a_running_server(ceiling: Ceiling, server: Server, model: Path
     assert "measuring" in done.stderr
 
 
+def test_kept_rows_give_the_same_score_without_the_server(
+    ceiling: Ceiling, server: Server, model: Path, text: str, tmp_path: Path
+) -> None:
+    options = ("--scenario", "A", "--profile", "smoke", "--model", model, "--text", text, "--json", "-")
+    first = json.loads(ceiling("score", server.url, *options, "--out", tmp_path / "kept").stdout)
+    again = ceiling("score", "--from-rows", tmp_path / "kept" / first["id"], "--json", "-")
+    assert again.returncode == 0, again.stderr
+    data = json.loads(again.stdout)
+    assert (data["score"], data["interval"]) == (first["score"], first["interval"])
+    assert data["request_set"] == first["request_set"]
+
+
 def test_a_wrong_model_name_is_one_line(ceiling: Ceiling, server: Server, model: Path, text: str) -> None:
     options = ("--scenario", "A", "--profile", "smoke", "--model", model, "--text", text)
     done = ceiling("score", server.url, *options, "--served-model", "frob")
