@@ -57,6 +57,7 @@ _SIGNS: tuple[tuple[CrashClass, tuple[str, ...]], ...] = (
             r"must be|should be|requires?|only (supports?|supported|works?)|divisible|invalid|conflict)",
             r"(ValueError|AssertionError|NotImplementedError): ",
             r"ArgumentValidation\(",
+            r"No common block size for",
         ),
     ),
 )

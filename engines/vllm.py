@@ -111,6 +111,7 @@ class Vllm:
         _check_batches(config, model, shape)
         _check_speculation(config, model)
         _check_cache_numbers(config)
+        _check_blocks(config, host)
         if shape is not None:
             guards.length_fits(shape, model.max_length, "max-model-len")
             guards.heads_divide(shape, int(config.get("tensor-parallel-size", 1)), "tensor-parallel-size")
@@ -197,8 +198,15 @@ def _check_cache_numbers(config: Config) -> None:
     }.get(str(backend))
     if supported is not None and numbers not in supported:
         raise Infeasible(f"attention-backend={backend} does not do kv-cache-dtype={numbers}")
-    block = int(config.get("block-size", 16))
-    if backend == "FLASHINFER" and block > 64:
+
+
+def _check_blocks(config: Config, host: Host) -> None:
+    if "block-size" not in config:
+        return
+    block, unit = int(config["block-size"]), 32 if host.kind == "cpu" else 16
+    if block % unit:
+        raise Infeasible(f"block-size={block} is no multiple of {unit}, which the attention kernels need")
+    if config.get("attention-backend") == "FLASHINFER" and block > 64:
         raise Infeasible(f"attention-backend=FLASHINFER does not do block-size={block}: 64 at most")
 
 

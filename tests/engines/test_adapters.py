@@ -224,6 +224,14 @@ def test_vllm_refuses_lookups_that_cannot_be(tiny: Model) -> None:
         Vllm().check({**config, "speculative-config.prompt_lookup_min": 3}, tiny, CPU)
 
 
+def test_vllm_s_blocks_fit_its_kernels(tiny: Model) -> None:
+    Vllm().check({"block-size": 48}, tiny, H100)
+    with pytest.raises(Infeasible, match="block-size=48 is no multiple of 32"):
+        Vllm().check({"block-size": 48}, tiny, CPU)
+    with pytest.raises(Infeasible, match="block-size=24 is no multiple of 16"):
+        Vllm().check({"block-size": 24}, tiny, H100)
+
+
 def test_a_7b_model_of_full_length_does_not_fit_a_small_gpu_unless_smaller_or_split(mistral: Model) -> None:
     four = Host(L4.devices * 4, 16, 64 * GIB)
     Vllm().check({}, mistral, L4)
@@ -356,6 +364,35 @@ def test_the_root_cause_counts_and_not_the_last_line() -> None:
         ]
     )
     assert Vllm().crash(tail) is CrashClass.OUT_OF_MEMORY
+
+
+SEEN = {
+    "kv-cache-memory-bytes=30000000": (
+        """(EngineCore pid=5) ValueError: To serve at least one request with the model's max seq len (8192),
+(0.18 GiB KV cache is needed, which is larger than the available KV cache memory (0.03 GiB).
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}
+UserWarning: resource_tracker: There appear to be 1 leaked shared_memory objects to clean up at shutdown""",
+        CrashClass.OUT_OF_MEMORY,
+    ),
+    "max-num-batched-tokens=64, max-num-seqs=128": (
+        """pydantic_core._pydantic_core.ValidationError: 1 validation error for SchedulerConfig
+  Value error, max_num_batched_tokens (64) must be greater than or equal to max_num_seqs (128).
+    For further information visit the error's own page""",
+        CrashClass.INCOMPATIBLE_FLAGS,
+    ),
+    "block-size=48": (
+        """RuntimeError: Worker failed with error 'No common block size for 48 (CPU_ATTN: [MultipleOf(32)]).'
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}
+""",
+        CrashClass.INCOMPATIBLE_FLAGS,
+    ),
+}
+"""What vLLM 0.32.0 (CPU build) said of these flags, cut to the lines that matter."""
+
+
+@cases("said", SEEN.values(), ids=SEEN)
+def test_what_vllm_really_said_is_told_apart(said: tuple[str, CrashClass]) -> None:
+    assert Vllm().crash(said[0]) is said[1]
 
 
 def test_tgi_s_own_words_count_first() -> None:
