@@ -169,21 +169,39 @@ def _range(longest: int, spread: float) -> tuple[int, int]:
     return min(longest, math.ceil(longest * spread)), longest + 1
 
 
+def blocks(plan: Plan, model: Model) -> int:
+    """How many blocks of the plan's seed and scenario share no prompt. Raises as `build` does."""
+    scenario = profiles.scenario(plan.profile, plan.scenario)
+    words = tokenizer.load(model.path)
+    return len(_dealt(plan, scenario, corpus(plan.text, words), words)) // _needed(scenario)
+
+
 def _places(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> npt.NDArray[np.int64]:
-    """Where the prompts of the plan's block begin, one a request of the full block, warm-up first.
+    """Where the prompts of the plan's block begin, one a request of the full block, warm-up first."""
+    needed, mine = _needed(scenario), _dealt(plan, scenario, text, words)
+    shuffled = arrivals.generator("places", plan.seed, scenario.letter).permutation(mine)
+    begin = plan.fidelity.block % (len(shuffled) // needed) * needed
+    return shuffled[begin : begin + needed]
+
+
+def _needed(scenario: Scenario) -> int:
+    """Places that a full block takes."""
+    return scenario.warmup_requests + sum(traffic.requests for traffic in scenario.traffics)
+
+
+def _dealt(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> npt.NDArray[np.int64]:
+    """The places of a seed and scenario, unshuffled.
 
     Places are dealt out by seed and scenario, shuffled, and then by block, so that all of these differ.
     """
-    needed = scenario.warmup_requests + sum(traffic.requests for traffic in scenario.traffics)
+    needed = _needed(scenario)
     starts = text.starts(scenario.input_tokens + _SLACK, words.word_starts())
     letter = "ABCD".index(scenario.letter)
     deals = [(4 * _SEEDS, 4 * (plan.seed % _SEEDS) + letter), (4, letter), (1, 0)]
     for modulus, remainder in deals:
         mine = _distinct(starts[remainder::modulus], text)
         if len(mine) >= 4 * needed or (modulus == 1 and len(mine) >= needed):
-            shuffled = arrivals.generator("places", plan.seed, scenario.letter).permutation(mine)
-            begin = plan.fidelity.block % (len(shuffled) // needed) * needed
-            return shuffled[begin : begin + needed]
+            return mine
     raise TextError(
         f"{plan.text} has places for {len(mine)} prompts of {scenario.input_tokens} tokens, {needed} are "
         "needed: use a longer text or a smaller profile"

@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scenarios.measurement import Measurement
+from scenarios.noise import Noise
+from scenarios.repeats import Repeats
 
 
 def show(console: Console, measurement: Measurement) -> None:
@@ -34,3 +36,40 @@ def _interval(measurement: Measurement) -> str:
         return ""
     low, high = measurement.interval
     return f" (95 %: {low:.4g} to {high:.4g})"
+
+
+def show_repeats(console: Console, repeats: Repeats, noise: Noise | None) -> None:
+    """Print a line a repeat, their mean, and the machine's noise floor."""
+    for number, one in enumerate(repeats.measurements, start=1):
+        score = "invalid" if one.score is None else f"{one.score:.4g}{_interval(one)}"
+        console.print(f"repeat {number}, seed {one.seed}, block {one.fidelity.block}: {score}")
+    if repeats.reason is not None:
+        console.print(f"[bold red]no mean[/bold red]: {repeats.reason}", soft_wrap=True)
+        return
+    console.print(f"[bold green]mean {repeats.mean:.4g}[/bold green] of {_reach(repeats)}")
+    within, margin = repeats.within, repeats.margin
+    if within is not None and (margin is None or margin > within):
+        console.print(f"[yellow]the interval is wider than {within:.1%}[/yellow]: raise --repeats")
+    if noise is not None:
+        console.print(
+            f"noise floor of this machine here: {noise.floor() - 1:.1%} between two measurements; "
+            "less is no difference"
+        )
+
+
+def floor_block(noise: Noise | None) -> dict[str, float] | None:
+    """The noise floor for programs: a share of a score, and what it rests on."""
+    if noise is None:
+        return None
+    return {"floor": noise.floor() - 1, "spread": noise.spread, "freedom": noise.freedom}
+
+
+def _reach(repeats: Repeats) -> str:
+    count = len(repeats.measurements)
+    if repeats.interval is None or repeats.margin is None:
+        return f"{count} repeat, whose spread nobody knows"
+    low, high = repeats.interval
+    return (
+        f"{count} repeats (95 %: {low:.4g} to {high:.4g}, ±{repeats.margin:.1%}; "
+        f"spread between repeats {repeats.spread:.1%})"
+    )

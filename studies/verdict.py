@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from studies.compare import Entry, Row, Table
 from studies.durations import short
 from studies.estimates import Estimate
+from studies.noise_floor import is_noise, noise_floor
 
 CLEAR = 2.0
 """Standard errors of the difference from which on a lead is called clear."""
+NO_DIFFERENCE = "no difference"
 
 
 @dataclass(frozen=True)
@@ -43,23 +45,26 @@ def _verdict(table: Table, letter: str) -> Verdict | None:
     speedup = winner.entries[letter].speedup
     second = rest[0] if rest else None
     other = second.entries[letter].speedup if second else None
+    floor = noise_floor(table, letter, (winner, second)) if second else None
     return Verdict(
         scenario=letter,
         winner=winner,
         speedup=speedup,
         runner_up=second,
         lead=speedup.mean / other.mean if other else None,
-        sure=sureness(speedup, other),
+        sure=sureness(speedup, other, floor),
         cost=_cost(winner, winner.entries[letter]),
     )
 
 
-def sureness(first: Estimate, second: Estimate | None) -> str:
-    """How sure a lead is, from the standard errors over seed pairs."""
+def sureness(first: Estimate, second: Estimate | None, floor: float | None = None) -> str:
+    """How sure a lead is: against the machine's noise floor (a ratio), then from the standard errors."""
     if second is None:
         return "nothing to compare with"
     if first.mean == second.mean:
         return "a tie"
+    if floor is not None and is_noise(first, second, floor):
+        return f"{NO_DIFFERENCE}: {apart(first, second)} apart, this machine's noise floor is {floor - 1:.1%}"
     if first.sem is None or second.sem is None:
         fewest = min(first.n, second.n)
         return f"unknown, as {pairs(fewest)} shows no spread"
@@ -85,6 +90,12 @@ def pairs(count: int) -> str:
 def sentence(verdict: Verdict, reference: str) -> str:
     """The verdict as one sentence."""
     over = "the torch baseline" if reference == "torch" else "the engine default"
+    if verdict.runner_up is not None and verdict.sure.startswith(NO_DIFFERENCE):
+        both = f"{verdict.winner.method} and {verdict.runner_up.method}"
+        return (
+            f"{verdict.scenario}: {both} lead with {amount(verdict.speedup)} over {over}; {verdict.sure}. "
+            f"Cost of the first: {verdict.cost}."
+        )
     lead = ""
     if verdict.runner_up is not None and verdict.lead is not None:
         lead = f", {verdict.lead:.2f}x the next best ({verdict.runner_up.method})"
@@ -99,6 +110,11 @@ def amount(value: Estimate) -> str:
     return f"{value.mean:.2f}x{error} ({pairs(value.n)})"
 
 
+def apart(first: Estimate, second: Estimate) -> str:
+    """How far two estimates lie apart, as a share."""
+    return f"{max(first.mean, second.mean) / min(first.mean, second.mean) - 1:.1%}"
+
+
 def search_against_agents(table: Table) -> Sequence[str]:
     """Per scenario, how the best search stands to the best agent; empty without both."""
     lines = []
@@ -107,8 +123,14 @@ def search_against_agents(table: Table) -> Sequence[str]:
         search = next((row for row in rows if row.kind == "search"), None)
         agent = next((row for row in rows if row.kind == "agent"), None)
         if search and agent:
-            ratio = search.entries[letter].speedup.mean / agent.entries[letter].speedup.mean
-            if ratio >= 1:
+            ours, theirs = search.entries[letter].speedup, agent.entries[letter].speedup
+            ratio = ours.mean / theirs.mean
+            if is_noise(ours, theirs, noise_floor(table, letter, (search, agent))):
+                lines.append(
+                    f"{letter}: {NO_DIFFERENCE} between search and the best agent ({agent.method}): "
+                    f"{apart(ours, theirs)} apart, under this machine's noise floor"
+                )
+            elif ratio >= 1:
                 lines.append(f"{letter}: search reaches {ratio:.2f}x the best agent ({agent.method})")
             else:
                 lines.append(f"{letter}: search falls short of {agent.method}: {ratio:.2f}x of it")

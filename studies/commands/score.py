@@ -12,7 +12,10 @@ from studies.commands.options import JsonOption, ModelOption, ProfileOption, Sce
 from studies.errors import BadInput
 
 if TYPE_CHECKING:
+    from engines.contract import Model
     from scenarios.measurement import Measurement
+    from scenarios.repeats import Repeats
+    from scenarios.scenario import Fidelity
 
 
 def register(app: typer.Typer) -> None:
@@ -43,13 +46,33 @@ def score(
         Path | None,
         typer.Option("--from-rows", help="Score kept rows again, without any server.", metavar="DIR"),
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--repeats",
+            min=1,
+            help="Measure so many times, each time with fresh prompts; with --ci: at most so many (20).",
+            show_default=False,
+        ),
+    ] = None,
+    ci: Annotated[
+        str | None,
+        typer.Option(
+            "--ci",
+            help="Repeat until the mean's 95 % interval reaches no further than this to either side.",
+            metavar="3%",
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> int:
     """Score a running OpenAI-compatible server.
 
-    Sends the scenario's load, measures, judges the measurement, and prints its score.
+    Sends the scenario's load, measures, judges the measurement, and prints its score. Repeats also teach
+    this machine's noise floor, under which `ceiling compare` calls a difference none.
 
     Example: ceiling score http://127.0.0.1:8000 --scenario C --profile cpu --model ./my-model --seed 21
+
+    Example: ceiling score http://127.0.0.1:8000 --scenario C --model ./my-model --ci 3%
 
     Example: ceiling score --from-rows runs/my-run/rows/MEASUREMENT
     """
@@ -59,46 +82,86 @@ def score(
         if not given:
             raise BadInput(f"{name} is missing: ceiling score URL --scenario C --profile cpu --model DIR")
     assert url is not None
+    from scenarios.repeats import MOST, repeat
+    from scenarios.scenario import Fidelity, Plan
     from scenarios.score import score as measure
+    from scenarios.workload import blocks
     from studies.live import LiveView
-    from studies.measured import show
-    from studies.terminal import out, steps, write_json
+    from studies.terminal import steps
 
+    within = _share(ci)
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
+    source = options.text_source(text, profile)
+    headers = dict(_header(line) for line in header or ())
     steps()(f"scoring {url}: scenario {letter}, profile {profile}, seed {seed}")
     with LiveView(f"scoring {url}, scenario {letter}") as view:
-        measurement: Measurement = measure(
-            url,
-            letter,
-            profile=profile,
-            seed=seed,
-            model=opened,
-            text=options.text_source(text, profile),
-            served_model=served_model,
-            out=rows,
-            observer=view,
-            headers=dict(_header(line) for line in header or ()),
-        )
-    if str(json) != "-":
-        show(out(), measurement)
-    write_json(json, measurement.to_json())
-    return 0 if measurement.valid else 1
+
+        def once(seed: int, fidelity: Fidelity) -> Measurement:
+            return measure(
+                url,
+                letter,
+                profile=profile,
+                seed=seed,
+                model=opened,
+                fidelity=fidelity,
+                text=source,
+                served_model=served_model,
+                out=rows,
+                observer=view,
+                headers=headers,
+            )
+
+        if repeats is None and within is None:
+            return _told(once(seed, Fidelity()), json)
+        plan = Plan(letter, profile, seed, text=source)
+        made = repeat(once, seed=seed, blocks=blocks(plan, opened), most=repeats or MOST, within=within)
+    return _told_all(made, opened, json)
 
 
 def _again(rows: Path, json: JsonOption) -> int:
     from scenarios.score import rescore
+
+    try:
+        return _told(rescore(rows), json)
+    except FileNotFoundError as error:
+        raise BadInput(str(error)) from None
+
+
+def _told(measurement: Measurement, json: JsonOption) -> int:
     from studies.measured import show
     from studies.terminal import out, write_json
 
-    try:
-        measurement = rescore(rows)
-    except FileNotFoundError as error:
-        raise BadInput(str(error)) from None
     if str(json) != "-":
         show(out(), measurement)
     write_json(json, measurement.to_json())
     return 0 if measurement.valid else 1
+
+
+def _told_all(repeats: Repeats, model: Model, json: JsonOption) -> int:
+    from scenarios.noise import learn
+    from studies.measured import floor_block, show_repeats
+    from studies.terminal import out, write_json
+
+    noise = learn(model, repeats)
+    if str(json) != "-":
+        show_repeats(out(), repeats, noise)
+    measurements = [one.to_json() for one in repeats.measurements]
+    write_json(json, {**repeats.to_json(), "noise_floor": floor_block(noise), "measurements": measurements})
+    return 0 if repeats.valid else 1
+
+
+def _share(text: str | None) -> float | None:
+    """`3%` of --ci as 0.03. Raises BadInput."""
+    if text is None:
+        return None
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise BadInput(f"--ci {text}: write it as 3% (of the mean, to either side)")
+    return share
 
 
 def _header(line: str) -> tuple[str, str]:

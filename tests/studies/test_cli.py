@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import subprocess
@@ -11,9 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from engines import registry
+from engines.server import Server
+from scenarios import noise
+from scenarios.models import open_model
 from studies import cli
 from studies.errors import EXPECTED
-from tests.studies.conftest import MakeRun
+from tests.scenarios.plain_text import write_jsonl
+from tests.studies.conftest import HOST, MODEL, MakeRun
 from tests.tiny_model import make_tiny_model
 
 COMMANDS = [
@@ -209,6 +215,53 @@ def test_doctor_measures_the_load_client_and_keeps_it(
     assert 0 < made["token_seconds"] < 1e-3
     assert made["bias_p50"] <= made["bias_p99"]
     assert json.loads((tmp_path / "home" / "calibration.json").read_text()) == made
+
+
+def _learn(home: Path, profile: str, host: dict[str, object], spread: float) -> None:
+    """What three repeats of a server would have left on this machine."""
+    under = noise.key(host, str(MODEL["digest"]), "C", profile)
+    name = hashlib.sha256(json.dumps(under, sort_keys=True).encode()).hexdigest()[:16]
+    (home / "noise").mkdir(parents=True)
+    kept = {"key": under, "servers": [{"engine": "vllm", "scores": [1.0, 1.0 + spread, 1.0 - spread]}]}
+    (home / "noise" / f"C-{name}.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.0001, "leads with"), (0.02, "no difference")])
+def test_compare_calls_a_difference_under_the_noise_floor_none(
+    here: Here, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: float, said: str
+) -> None:
+    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
+    _learn(tmp_path / "home", "cpu", HOST, spread)
+    make_run("a", submitted=2.9)
+    make_run("b", method="random", submitted=2.8)
+    done = here("compare", tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    verdict = next(line for line in done.stdout.splitlines() if line.startswith("C: tpe"))
+    assert said in verdict
+
+
+@pytest.mark.parametrize("ci", ["0%", "wide", "100%", "-3%"])
+def test_a_bad_interval_is_one_line(here: Here, model: Path, ci: str) -> None:
+    done = here("score", "http://127.0.0.1:9", "--scenario", "C", "--model", model, "--ci", ci)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"error: --ci {ci}: write it as 3% (of the mean, to either side)"]
+
+
+def test_score_repeats_until_the_interval_is_narrow(
+    here: Here, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
+    text = write_jsonl(tmp_path / "text.jsonl", documents=40)
+    with Server(registry.engine("simulated"), {}, open_model(model), log=tmp_path / "log") as server:
+        options = ("--scenario", "B", "--profile", "smoke", "--model", model, "--text", text)
+        done = here("score", server.url, *options, "--ci", "50%", "--repeats", 5, "--json", "made.json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert 3 <= made["count"] == len(made["measurements"]) <= 5
+    assert made["interval"][0] < made["mean"] < made["interval"][1]
+    assert len({one["request_set"] for one in made["measurements"]}) == made["count"]
+    assert made["noise_floor"]["floor"] > 0
+    assert "noise floor of this machine" in done.stdout
 
 
 def test_agents_are_listed(here: Here) -> None:

@@ -108,6 +108,10 @@ def test_sureness() -> None:
         "unknown, as 1 seed pair"
     )
     assert sureness(three, three) == "a tie"
+    assert sureness(Estimate(3.0, 0.01, 3), Estimate(2.95, 0.01, 3), 1.02) == (
+        "no difference: 1.7% apart, this machine's noise floor is 2.0%"
+    )
+    assert sureness(Estimate(3.0, 0.01, 3), Estimate(2.9, 0.01, 3), 1.02).startswith("clear")
 
 
 class _Links(HTMLParser):
