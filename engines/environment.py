@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engines.contract import Engine, EngineError, Launch
 from engines.host import Device, this_host
+from engines.nvml import NVML, Inventory
 
 PASSED = frozenset(
     {
@@ -53,9 +54,9 @@ def server_environment(
     return {**clean, **launch.env, **device_variables(devices), **marks}
 
 
-def held_devices(engine: Engine, indices: tuple[int, ...]) -> tuple[Device, ...]:
+def held_devices(engine: Engine, indices: tuple[int, ...], inventory: Inventory = NVML) -> tuple[Device, ...]:
     """The GPUs of these indices; none on a CPU, or for an engine that only simulates. Raises EngineError."""
-    host = this_host()
+    host = this_host(inventory)
     if host.kind == "cpu" or not engine.real:
         return ()
     for index in indices:

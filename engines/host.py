@@ -6,14 +6,14 @@ import math
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import psutil
-import pynvml
+
+from engines.nvml import NVML, Card, Inventory, Tenant
 
 
 @dataclass(frozen=True)
@@ -47,84 +47,59 @@ class Host:
         return self.devices[0].kind
 
 
-def this_host() -> Host:
+def this_host(inventory: Inventory = NVML) -> Host:
     """The machine as this process may use it: visible GPUs, else its CPU as the one device; cgroup limits."""
     memory, cores = _memory(), _cores()
-    devices: tuple[Device, ...] = ()
-    driver = None
-    with nvml() as there:
-        if there:
-            devices = tuple(_visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
-            driver = str(pynvml.nvmlSystemGetDriverVersion())
+    with inventory.session() as there:
+        selection = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = tuple(_visible(inventory, selection)) if there else ()
+        driver = inventory.driver()
     return Host(devices or (Device(0, "cpu", _cpu_name(), memory),), cores, memory, driver)
 
 
-@contextmanager
-def nvml() -> Iterator[bool]:
-    """NVML for the length of a block; False where there is no driver. Nests, and is cheap to enter again."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        pynvml.nvmlShutdown()
+def memory_used(devices: tuple[Device, ...], inventory: Inventory = NVML) -> tuple[int | None, ...]:
+    """Bytes in use on each device, by whomever; None where it cannot be told.
+
+    0 for a CPU, whose memory ends with its processes.
+    """
+    with inventory.session():
+        readings = [inventory.reading(device.uuid) if device.uuid else None for device in devices]
+    return tuple(
+        (0 if device.kind == "cpu" else None) if reading is None else reading.memory
+        for device, reading in zip(devices, readings, strict=True)
+    )
 
 
-def memory_used(devices: tuple[Device, ...]) -> tuple[int, ...]:
-    """Bytes in use on each device, by whomever; 0 for a CPU, whose memory ends with its processes."""
-    with nvml() as there:
-        return tuple(_used(device.uuid) if there and device.uuid else 0 for device in devices)
+def tenants(devices: tuple[Device, ...], inventory: Inventory = NVML) -> tuple[tuple[Tenant, ...], ...]:
+    """The processes that NVML sees computing on each of these devices (a container may hide them)."""
+    with inventory.session():
+        return tuple(inventory.tenants(device.uuid) if device.uuid else () for device in devices)
 
 
-def compute_processes(devices: tuple[Device, ...]) -> frozenset[int]:
+def compute_processes(devices: tuple[Device, ...], inventory: Inventory = NVML) -> frozenset[int]:
     """Process ids that NVML sees computing on these devices (a container may hide them)."""
-    with nvml() as there:
-        handles = [pynvml.nvmlDeviceGetHandleByUUID(d.uuid) for d in devices if there and d.uuid]
-        return frozenset(p.pid for h in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(h))
+    return frozenset(each.pid for some in tenants(devices, inventory) for each in some)
 
 
-def _used(uuid: str) -> int:
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid)).used)
-
-
-def _visible(selection: str | None) -> Iterator[Device]:
+def _visible(inventory: Inventory, selection: str | None) -> Iterator[Device]:
     """The devices that a value of $CUDA_VISIBLE_DEVICES names; as CUDA does, it ends at the first unknown."""
-    count = pynvml.nvmlDeviceGetCount()
-    chosen = [str(i) for i in range(count)] if selection is None else selection.split(",")
+    cards = inventory.cards()
+    chosen = [str(i) for i in range(len(cards))] if selection is None else selection.split(",")
     for index, selector in enumerate(item.strip() for item in chosen):
-        handle = _handle(selector, count)
-        if handle is None:
+        card = _selected(inventory, cards, selector)
+        if card is None:
             return
-        yield Device(
-            index,
-            "cuda",
-            str(pynvml.nvmlDeviceGetName(handle)),
-            int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            str(pynvml.nvmlDeviceGetUUID(handle)),
-            selector,
-        )
+        yield Device(index, "cuda", card.name, card.memory, card.uuid, selector)
 
 
-def _handle(selector: str, count: int) -> object | None:
-    """NVML's handle for an index, a UUID or the start of one."""
+def _selected(inventory: Inventory, cards: tuple[Card, ...], selector: str) -> Card | None:
+    """The GPU of an index, a UUID or the start of one."""
     if selector.isdigit():
-        return pynvml.nvmlDeviceGetHandleByIndex(int(selector)) if int(selector) < count else None
+        return cards[int(selector)] if int(selector) < len(cards) else None
     if selector.startswith("MIG-"):
-        return _by_uuid(selector)
-    handles = (pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count))
-    named = [h for h in handles if selector and str(pynvml.nvmlDeviceGetUUID(h)).startswith(selector)]
+        return inventory.card(selector)
+    named = [card for card in cards if selector and card.uuid.startswith(selector)]
     return named[0] if len(named) == 1 else None
-
-
-def _by_uuid(uuid: str) -> object | None:
-    try:
-        handle: object = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-    except pynvml.NVMLError:
-        return None
-    return handle
 
 
 def _cores() -> int:

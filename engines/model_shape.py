@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.contract import Model
@@ -13,7 +13,11 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Counts, and sizes in bytes; `max_length` in tokens is the model's own limit."""
+    """Counts, and sizes in bytes; `max_length` in tokens is the model's own limit.
+
+    `parameters` counts all, `active` those of the layers that a token passes (of several experts, the chosen
+    ones), `head` those of the output head; `window` is how many tokens back attention looks, None for all.
+    """
 
     layers: int
     heads: int
@@ -22,6 +26,10 @@ class ModelShape:
     max_length: int
     dtype_bytes: int
     weight_bytes: int
+    parameters: int = 0
+    active: int = 0
+    head: int = 0
+    window: int | None = None
 
     def kv_bytes(self, tokens: int, element: float | None = None) -> float:
         """Bytes of KV cache for so many tokens, over all layers; `element` is the bytes of one number."""
@@ -53,15 +61,28 @@ def shape_of(model: Model) -> ModelShape | None:
 def _weighed(shape: ModelShape, model: Model, config: dict[str, Any]) -> ModelShape:
     files = [*model.path.glob("*.safetensors")] or [*model.path.glob("*.bin")]
     on_disk = sum(file.stat().st_size for file in files)
-    parameters = _parameters(shape, config)
-    weight = on_disk if on_disk and model.weights == "real" else parameters * shape.dtype_bytes
-    return ModelShape(**{**shape.__dict__, "weight_bytes": weight})
-
-
-def _parameters(shape: ModelShape, config: dict[str, Any]) -> int:
-    """Parameters of a dense decoder with gated feed-forward layers; more experts multiply those."""
-    hidden, ffn = int(config["hidden_size"]), int(config["intermediate_size"])
     experts = int(config.get("num_local_experts") or config.get("num_experts") or 1)
+    chosen = int(config.get("num_experts_per_tok") or 1) if experts > 1 else 1
+    head = int(config["vocab_size"]) * int(config["hidden_size"])
+    embeddings = head * (1 if config.get("tie_word_embeddings") else 2)
+    parameters = embeddings + _layers(shape, config, experts)
+    return replace(
+        shape,
+        weight_bytes=on_disk if on_disk and model.weights == "real" else parameters * shape.dtype_bytes,
+        parameters=parameters,
+        active=_layers(shape, config, chosen),
+        head=head,
+        window=_window(config),
+    )
+
+
+def _layers(shape: ModelShape, config: dict[str, Any], experts: int) -> int:
+    """Parameters of a dense decoder's layers with gated feed-forward parts; more experts multiply those."""
+    hidden, ffn = int(config["hidden_size"]), int(config["intermediate_size"])
     attention = hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-    embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    return embeddings + shape.layers * (attention + 3 * hidden * ffn * experts)
+    return shape.layers * (attention + 3 * hidden * ffn * experts)
+
+
+def _window(config: dict[str, Any]) -> int | None:
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    return int(window) if window else None

@@ -16,8 +16,10 @@ from typing import Self
 from engines import keeper
 from engines.contract import Config, CrashClass, Engine, Launch, Model, ServerCrashed
 from engines.environment import clean_environment, held_devices, server_environment
-from engines.host import Device, compute_processes, memory_used
+from engines.held import Held
+from engines.host import Device
 from engines.keeper_process import KeeperProcess
+from engines.nvml import NVML, Inventory
 from engines.orphans import RUN_ID, SERVER, end, reap, survivors
 from engines.ports import LOOPBACK, answers, held_port, is_free
 from engines.warm import Interpreters
@@ -47,10 +49,11 @@ class Server:
     marks its processes for `reap`. With `interpreters` (engines/warm.py), a warm one becomes the server if it
     suits, and the next one begins to import once this server is launched. Entering raises ServerCrashed (with
     its class) if it does not become ready, and UnsupportedFlag before anything starts; leaving raises
-    ServerCrashed(TEARDOWN) if something stays. Works in any thread.
+    ServerCrashed(TEARDOWN) if something stays. Works in any thread. `inventory` is where the GPUs are seen.
 
     Attributes:
         url, port, launch, pid: known once entered.
+        held: what was seen of the devices before the launch and after the teardown.
         seconds: wall seconds of `start` (launch to ready) and `stop` (TERM to confirmed teardown).
     """
 
@@ -67,6 +70,7 @@ class Server:
         grace: float = GRACE,
         log_limit: int = LOG_LIMIT,
         interpreters: Interpreters | None = None,
+        inventory: Inventory = NVML,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -80,9 +84,10 @@ class Server:
         self._log_limit = log_limit
         self._interpreters = interpreters
         self._id = uuid.uuid4().hex
+        self._inventory = inventory
         self._held = contextlib.ExitStack()
-        self._before: tuple[int, ...] = ()
         self._devices: tuple[Device, ...] = ()
+        self.held = Held()
         self._keeper: KeeperProcess | None = None
         self._oom_kills = 0
         self.port = 0
@@ -106,7 +111,7 @@ class Server:
     def __enter__(self) -> Self:
         started = time.monotonic()
         with self._held:
-            self._devices = held_devices(self.engine, self._indices)
+            self._devices = held_devices(self.engine, self._indices, self._inventory)
             self.port = self._held.enter_context(held_port())
             self.launch = self.engine.command(self.config, self.model, LOOPBACK, self.port)
             self._begin()
@@ -152,7 +157,7 @@ class Server:
     def _begin(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
-        self._before = memory_used(self._devices)
+        self.held = Held.before(self._devices, self._inventory)
         self._oom_kills = _oom_kills()
         self._keeper = self._warm_keeper() or KeeperProcess(
             self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()}
@@ -247,14 +252,9 @@ class Server:
             yield f"processes {sorted(processes)}"
         if not is_free(self.port):
             yield f"port {self.port} taken"
-        grown = [
-            device.index
-            for device, before, now in zip(
-                self._devices, self._before, memory_used(self._devices), strict=True
-            )
-            if now > before + MEMORY_SLACK
-        ]
-        if grown and not compute_processes(self._devices):
+        self.held = self.held.after(self._inventory)
+        grown = self.held.grown(MEMORY_SLACK)
+        if grown:
             yield f"memory on device {grown}"
 
     def _is_mine(self, variables: Mapping[str, str]) -> bool:

@@ -97,6 +97,12 @@ def output_rates(reduced: Reduced, scenario: Scenario) -> list[float]:
     return [float(part["tokens"].sum()) / wall(part) for part in parts if wall(part) > 0]
 
 
+def output_tokens(reduced: Reduced) -> float:
+    """Output tokens of the whole answers."""
+    scored = reduced.scored
+    return float(scored.loc[scored["good"], "tokens"].sum())
+
+
 def wall(frame: pd.DataFrame) -> float:
     """Seconds from the first intended send to the last end."""
     return float(frame["end"].max() - frame["intended"].min()) if len(frame) else float("nan")

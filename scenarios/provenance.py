@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,10 +25,12 @@ def provenance(
     server: Mapping[str, Any],
     client: Mapping[str, Any],
     load_before: tuple[float, float, float],
+    devices: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything that a reader needs to judge or repeat a measurement. JSON-able.
 
-    `server` is what it said of itself, `client` how the load was made; load averages are over 1, 5 and 15
+    `server` is what it said of itself, `client` how the load was made, `devices` what the GPUs took in the
+    measured interval (engines.device_meter.Usage); load averages are over 1, 5 and 15
     minutes, before and after the run.
     """
     return {
@@ -36,6 +38,7 @@ def provenance(
         "request_set": request_set,
         "server": dict(server),
         "client": dict(client),
+        "devices": [dict(one) for one in devices],
         "harness": {"version": _version("serving-ceiling"), **_commit()},
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},

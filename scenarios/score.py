@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from engines.contract import Model
-from engines.host import this_host
+from engines.host import Device, this_host
+from engines.nvml import NVML, Inventory
 from scenarios import metrics, profiles, rows, tokenizer
+from scenarios.device_use import Gauge, taken
 from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
 from scenarios.remote import Remote, Unreachable, ask, chosen
 from scenarios.requests import Reduced, reduce
+from scenarios.roofline import against, roofline
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario, Score, Traffic
 from scenarios.trial import Observer, Phase
 from scenarios.validity import Facts, Roofline, judge
-from scenarios.validity.roofline import roofline
 from scenarios.workload import WARMUP, RequestSet, build
 
 FILE, FACTS = "measurement.json", "facts.json"
@@ -56,13 +58,16 @@ def score(
     limit_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     senders: int = 1,
+    devices: tuple[Device, ...] | None = None,
+    inventory: Inventory = NVML,
 ) -> Measurement:
     """Score the OpenAI-compatible server at `url`.
 
     `out` is the directory that gets the measurement's rows, in a directory named by its id; None keeps none.
     `limit_seconds` ends the load after so long, which makes the measurement invalid. `observer` is told when
-    warm-up and measuring begin. Raises Unreachable when nothing answers before the run, ScenarioError and
-    TextError for a request set that cannot be built.
+    warm-up and measuring begin. `devices` are the GPUs that serve, as `inventory` shows them; None takes all
+    visible ones for a server on this machine. Raises Unreachable when nothing answers before the run,
+    ScenarioError and TextError for a request set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)
@@ -76,23 +81,26 @@ def score(
         begun = _Begun(
             identity, plan, model, url, name, remote, request_set.digest, None if out is None else out.name
         )
-        facts = _facts(url, shape, request_set, model, remote)
+        held = _serving(url, remote, inventory) if devices is None else devices
+        bound = roofline(model, this_host(inventory), held, inventory) if _here(url, remote) else None
+        facts = _facts(shape, request_set, model, remote, bound)
         _write(place, FACTS, asdict(facts))
-        report = run(
-            url,
-            request_set,
-            shape,
-            served_model=name,
-            out=place,
-            tokenizer=tokenizer.load(model.path),
-            trust_usage=model.weights == "dummy",
-            headers=headers,
-            limit_seconds=limit_seconds,
-            senders=senders,
-            on_stage=lambda stage: _tell(observer, stage),
-        )
+        with Gauge(facts.asked, held, inventory) as gauge:
+            report = run(
+                url,
+                request_set,
+                shape,
+                served_model=name,
+                out=place,
+                tokenizer=tokenizer.load(model.path),
+                trust_usage=model.weights == "dummy",
+                headers=headers,
+                limit_seconds=limit_seconds,
+                senders=senders,
+                on_stage=lambda stage: _tell(observer, stage, gauge),
+            )
         facts = _observed(facts, report, _identity(url, headers))
-        measured = _judged(begun.measurement(report), reduce(rows.scan(place)), facts)
+        measured = _judged(begun.measurement(report, gauge.read), reduce(rows.scan(place)), facts)
         _write(place, FACTS, asdict(facts))
         _write(place, FILE, measured.to_json())
     return measured
@@ -126,7 +134,7 @@ class _Begun:
     started: float = field(default_factory=time.time)
     load: tuple[float, float, float] = field(default_factory=os.getloadavg)
 
-    def measurement(self, report: LoadReport) -> Measurement:
+    def measurement(self, report: LoadReport, devices: Sequence[Mapping[str, Any]]) -> Measurement:
         """With everything but what the rows say."""
         return Measurement(
             id=self.identity,
@@ -145,6 +153,7 @@ class _Begun:
                 request_set=self.digest,
                 server={"url": self.url, "model": self.served, **self.remote.identity},
                 client=_client(report),
+                devices=devices,
                 load_before=self.load,
             ),
             started=self.started,
@@ -156,21 +165,17 @@ class _Begun:
 
 def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
     reasons = judge(reduced, facts)
+    score = None if reasons else metrics.score(reduced, facts.scenario)
     figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)
-    measured = replace(
+    figures |= taken(blank.provenance.get("devices", ()), metrics.output_tokens(reduced))
+    figures |= against(reduced, facts.scenario, facts.roofline, score)
+    return replace(
         blank,
         invalid_reasons=reasons,
-        score=None,
-        interval=None,
+        score=score,
+        interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
         requests=metrics.counts(reduced, sum(facts.asked.values())),
-    )
-    if reasons:
-        return measured
-    return replace(
-        measured,
-        score=metrics.score(reduced, facts.scenario),
-        interval=metrics.interval(reduced, facts.scenario, blank.seed),
     )
 
 
@@ -193,11 +198,21 @@ def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, f
     return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
 
 
-def _tell(observer: Observer | None, stage: str) -> None:
+def _tell(observer: Observer | None, stage: str, gauge: Gauge) -> None:
+    gauge.stage(stage)
     if observer is None:
         return
     phase = Phase.WARMING if stage == WARMUP else Phase.MEASURING
     observer({"event": "phase", "phase": phase.value, "traffic": stage})
+
+
+def _serving(url: str, remote: Remote, inventory: Inventory) -> tuple[Device, ...]:
+    """The devices of a server that somebody else started: all that are visible, if it is on this machine."""
+    return this_host(inventory).devices if _here(url, remote) else ()
+
+
+def _here(url: str, remote: Remote) -> bool:
+    return Target.parse(url).host in LOCAL and not _simulated(remote)
 
 
 def _simulated(remote: Remote) -> bool:
@@ -217,18 +232,19 @@ def _identity(url: str, headers: Mapping[str, str] | None) -> Mapping[str, Any] 
         return None
 
 
-def _facts(url: str, scenario: Scenario, request_set: RequestSet, model: Model, remote: Remote) -> Facts:
+def _facts(
+    scenario: Scenario, request_set: RequestSet, model: Model, remote: Remote, bound: Roofline | None
+) -> Facts:
     words = tokenizer.load(model.path)
     one, other = (words.encode(words.chat([{"role": "user", "content": content}])) for content in ("a", "b"))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-    bounded = Target.parse(url).host in LOCAL and not _simulated(remote)
     return Facts(
         scenario=scenario,
         asked=dict(Counter(request.traffic for request in request_set.requests)),
         weights=model.weights,
         template_tokens=shared,
         before=remote.identity,
-        roofline=roofline(model, this_host()) if bounded else None,
+        roofline=bound,
     )
 
 
@@ -257,5 +273,5 @@ def _read_facts(data: Mapping[str, Any]) -> Facts:
     )
     bound = data["roofline"]
     return Facts(
-        **{**data, "scenario": Scenario(**scenario), "roofline": Roofline(**bound) if bound else None}
+        **{**data, "scenario": Scenario(**scenario), "roofline": Roofline.from_json(bound) if bound else None}
     )

@@ -74,6 +74,8 @@ class Trial:
         gpu_seconds: devices x wall from launch to confirmed teardown.
         command: the launch as one line of shell that a person can paste, always that of a cold start.
         warm: whether the server's imports were done ahead of its launch (engines/warm.py).
+        held: the GPUs that it held, with their memory before the launch and after the teardown, and who else
+            computed there (engines/held.py); empty without GPUs.
     """
 
     number: int
@@ -92,6 +94,7 @@ class Trial:
     launched: float | None = None
     command: str = ""
     warm: bool = False
+    held: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for the ledger; measurements have events of their own and appear here by id."""

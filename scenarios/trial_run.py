@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.contract import CrashClass, Engine, Infeasible, ServerCrashed, UnsupportedFlag
 from engines.host import Host, this_host
+from engines.nvml import NVML, Inventory
 from engines.ports import LOOPBACK
 from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
@@ -29,18 +30,19 @@ def run_trial(
     decide: Decide | None = None,
     run_id: str = "",
     engine: Engine | None = None,
+    inventory: Inventory = NVML,
 ) -> Trial:
     """One trial, from refusal or launch to confirmed teardown. It never raises for what a config did.
 
     `observer` gets `phase` and `measurement` events as they happen. `decide` is asked after each valid
     measurement. `run_id` marks the server's processes for `engines.server.reap`. `engine` starts the server
-    in place of the one that `spec.engine` names (an agent's launcher does).
+    in place of the one that `spec.engine` names (an agent's launcher does). `inventory` shows the GPUs.
     """
     engine = engine or engine_named(spec.engine)
-    refusal = refused(engine, spec, this_host())
+    refusal = refused(engine, spec, this_host(inventory))
     if refusal is not None:
         return refusal
-    return _Run(engine, spec, observer, decide, run_id).trial()
+    return _Run(engine, spec, observer, decide, run_id, inventory).trial()
 
 
 def refused(engine: Engine, spec: TrialSpec, host: Host) -> Trial | None:
@@ -75,6 +77,7 @@ class _Run:
     observer: Observer
     decide: Decide | None
     run_id: str
+    inventory: Inventory
     measurements: list[Measurement] = field(default_factory=list)
 
     def trial(self) -> Trial:
@@ -106,6 +109,7 @@ class _Run:
             launched=launched,
             command=shell_line(server.launch),
             warm=server.warm,
+            held=server.held.to_json(),
         )
 
     def _server(self) -> Server:
@@ -119,7 +123,8 @@ class _Run:
             devices=spec.devices,
             run_id=self.run_id,
             start_timeout=timeout if self.deadline is None else max(0.1, min(timeout, self._left())),
-            interpreters=interpreters(spec.starts, this_host()),
+            interpreters=interpreters(spec.starts, this_host(self.inventory)),
+            inventory=self.inventory,
         )
 
     def _measured(self, server: Server) -> Trial:
@@ -162,6 +167,8 @@ class _Run:
             out=Path(spec.run) / "rows",
             observer=self._relay,
             limit_seconds=self._limit(),
+            devices=server.held.devices,
+            inventory=self.inventory,
         )
         self.measurements.append(measurement)
         self.observer(self._event("measurement", **measurement.to_json()))

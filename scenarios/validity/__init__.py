@@ -2,8 +2,9 @@
 
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
+from scenarios.roofline import Roofline
 from scenarios.validity import answers, client, stream
-from scenarios.validity.facts import Case, Check, Facts, Roofline
+from scenarios.validity.facts import Case, Check, Facts
 
 CODES: dict[str, str] = {
     "failures": "more than 1 % of the requests failed or were never sent",

@@ -10,19 +10,11 @@ import pandas as pd
 
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
+from scenarios.roofline import Roofline
 from scenarios.scenario import Scenario, Traffic
 
 LIMIT = 0.01
 """Share of requests that may fail, or be short or long, before the measurement is void."""
-
-
-@dataclass(frozen=True)
-class Roofline:
-    """The least time that the device needs, however good the engine (seconds). Source: `roofline`."""
-
-    step: float
-    prefill_token: float
-    device: str
 
 
 @dataclass(frozen=True)

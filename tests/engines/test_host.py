@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from engines.environment import clean_environment, device_variables
-from engines.host import Device, compute_processes, memory_used, nvml, this_host
+from engines.host import Device, compute_processes, memory_used, this_host
+from engines.nvml import NVML
 
 
 def gpus() -> int:
@@ -44,7 +45,7 @@ def test_a_machine_without_gpus_is_one_cpu_device() -> None:
     assert host.driver is None
     assert memory_used(host.devices) == (0,)
     assert compute_processes(host.devices) == frozenset()
-    with nvml() as there:
+    with NVML.session() as there:
         assert not there
 
 
@@ -61,7 +62,8 @@ def test_gpus_are_counted_as_cuda_visible_devices_orders_them(monkeypatch: pytes
         assert device_variables((seen,))["CUDA_VISIBLE_DEVICES"] == selection.split(",")[0]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert this_host().kind == "cpu"
-    assert 0 < memory_used((last,))[0] < last.memory
+    used = memory_used((last,))[0]
+    assert used is not None and 0 < used < last.memory
 
 
 def test_devices_are_selected_as_the_caller_was_given_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.remote import Unreachable
 from scenarios.requests import reduce
+from scenarios.roofline import Ideal, Roofline
 from scenarios.scenario import Traffic
 from scenarios.score import rescore, score
 from tests.scenarios.mock_server import MockServer
@@ -78,6 +80,23 @@ def test_rows_are_kept_and_score_the_same_again(measured: tuple[Measurement, Pat
     assert len(rows.read(place)) == 72 + 2 + 6
     assert rescore(place) == one
     assert sorted(path.suffix for path in place.iterdir()) == [".json", ".json", ".parquet"]
+
+
+def test_a_score_is_also_a_fraction_of_the_roofline(
+    measured: tuple[Measurement, Path], tmp_path: Path
+) -> None:
+    one, out = measured
+    for path in (out / one.id).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["roofline"] is None and "of_roofline" not in one.metrics
+    ideal = Ideal(1e12, 1e15, 1e9, 1e9, 0.0, 0.0, 0.0, None, "made up")
+    facts["roofline"] = asdict(Roofline(0.0, 0.0, "made up", ideal))
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    again = rescore(tmp_path)
+    assert again.valid and again.score == one.score
+    assert again.score is not None and 0 < again.metrics["of_roofline"] < 1
+    assert again.metrics["of_roofline"] == again.score / again.metrics["roofline_req_per_s"]
 
 
 def test_rows_that_were_tampered_with_score_otherwise(

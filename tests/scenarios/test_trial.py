@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engines.contract import Config, Model
+from engines.nvml import Tenant
+from engines.simulated.engine import Simulated
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Drop, State, Trial, TrialSpec
 from scenarios.trial_run import run_trial
+from tests.engines.fake_gpus import GIB, FakeGpu, FakeGpus
 from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
@@ -36,6 +39,7 @@ class Bench:
     def __init__(self, model: Model, text: str, run: Path) -> None:
         self.model, self.text, self.run = model, text, run
         self.events: Events = []
+        self.heard: Callable[[Mapping[str, Any]], None] = lambda event: None
 
     def trial(
         self, config: Config, seconds: float | None = None, patience: float | None = None, **more: Any
@@ -59,6 +63,8 @@ class Bench:
 
     def see(self, event: Mapping[str, Any]) -> None:
         self.events.append(dict(event))
+        if event.get("phase") == "measuring":
+            self.heard(event)
 
     @property
     def phases(self) -> list[str]:
@@ -87,6 +93,44 @@ def test_a_trial_that_completes(bench: Bench) -> None:
     assert set(trial.seconds) == {"start", "measure", "stop"}
     assert sum(trial.seconds.values()) == pytest.approx(trial.gpu_seconds, abs=0.1)
     assert "--max-num-seqs 8" in trial.command
+
+
+class OnGpus(Simulated):
+    """The simulated engine, held to devices as a real one is."""
+
+    real = True
+
+
+def test_a_trial_says_what_it_held_and_took(bench: Bench) -> None:
+    gpus = FakeGpus([FakeGpu("GPU-a", memory=3 * GIB, power=250.0, tenants=(Tenant(77, GIB),))])
+    trial = bench.trial({}, engine=OnGpus(), inventory=gpus)
+    assert trial.state is State.COMPLETE, trial.detail
+    assert trial.to_json()["held"] == {
+        "devices": ["GPU-a"],
+        "memory_before": [3 * GIB],
+        "memory_after": [3 * GIB],
+        "others_before": [[{"pid": 77, "memory": GIB}]],
+        "others_after": [[{"pid": 77, "memory": GIB}]],
+    }
+    (measurement,) = trial.measurements
+    (took,) = measurement.provenance["devices"]
+    assert took["uuid"] == "GPU-a" and took["energy_from"] == "counter"
+    assert measurement.metrics["energy_j"] == pytest.approx(250 * took["seconds"], rel=0.05)
+    assert measurement.metrics["power_max_w"] == 250.0
+    assert measurement.metrics["memory_peak_bytes"] == 3 * GIB
+    tokens = measurement.metrics["output_tok_per_s"] * measurement.metrics["wall_s"]
+    assert measurement.metrics["energy_j_per_output_token"] * tokens == pytest.approx(
+        measurement.metrics["energy_j"]
+    )
+    assert took["seconds"] >= measurement.metrics["wall_s"]
+
+
+def test_memory_that_a_server_leaves_is_a_crash_with_its_figures(bench: Bench) -> None:
+    gpus = FakeGpus([FakeGpu("GPU-a")])
+    bench.heard = lambda event: setattr(gpus.gpus[0], "memory", 9 * GIB)
+    trial = bench.trial({}, engine=OnGpus(), inventory=gpus)
+    assert (trial.state, trial.crash) == (State.CRASHED, "teardown")
+    assert trial.held["memory_before"] == [GIB] and trial.held["memory_after"] == [9 * GIB]
 
 
 def test_it_comes_back_from_the_ledger_s_json(bench: Bench) -> None:
