@@ -26,12 +26,13 @@ def provenance(
     client: Mapping[str, Any],
     load_before: tuple[float, float, float],
     devices: Sequence[Mapping[str, Any]] = (),
+    roofline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that a reader needs to judge or repeat a measurement. JSON-able.
 
     `server` is what it said of itself, `client` how the load was made, `devices` what the GPUs took in the
-    measured interval (engines.device_meter.Usage); load averages are over 1, 5 and 15
-    minutes, before and after the run.
+    measured interval (engines.device_meter.Usage), `roofline` the ideal (scenarios.roofline.Ideal); load
+    averages are over 1, 5 and 15 minutes, before and after the run.
     """
     return {
         "plan": asdict(plan),
@@ -39,6 +40,7 @@ def provenance(
         "server": dict(server),
         "client": dict(client),
         "devices": [dict(one) for one in devices],
+        "roofline": roofline and dict(roofline),
         "harness": {"version": _version("serving-ceiling"), **_commit()},
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},

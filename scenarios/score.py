@@ -20,6 +20,7 @@ from engines.contract import Model
 from engines.host import Device, this_host
 from engines.nvml import NVML, Inventory
 from scenarios import metrics, profiles, rows, tokenizer
+from scenarios.bystanders import Bystanders, Watch, shares
 from scenarios.device_use import Gauge, taken
 from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
@@ -36,7 +37,6 @@ from scenarios.workload import WARMUP, RequestSet, build
 FILE, FACTS = "measurement.json", "facts.json"
 """Beside the rows: the measurement, and what else it takes to work it out again from them."""
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
 """Marks: random weights, whose text means nothing; a server that says that it only plays one."""
 
@@ -85,7 +85,10 @@ def score(
         bound = roofline(model, this_host(inventory), held, inventory) if _here(url, remote) else None
         facts = _facts(shape, request_set, model, remote, bound)
         _write(place, FACTS, asdict(facts))
-        with Gauge(facts.asked, held, inventory) as gauge:
+        with (
+            Gauge(facts.asked, held, inventory) as gauge,
+            Watch(url, facts.asked, held, inventory) as watch,
+        ):
             report = run(
                 url,
                 request_set,
@@ -97,10 +100,12 @@ def score(
                 headers=headers,
                 limit_seconds=limit_seconds,
                 senders=senders,
-                on_stage=lambda stage: _tell(observer, stage, gauge),
+                on_stage=lambda stage: _tell(observer, stage, gauge, watch),
             )
-        facts = _observed(facts, report, _identity(url, headers))
-        measured = _judged(begun.measurement(report, gauge.read), reduce(rows.scan(place)), facts)
+        facts = replace(
+            _observed(facts, report, _identity(url, headers)), bystanders=watch.seen
+        )
+        measured = _judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
         _write(place, FACTS, asdict(facts))
         _write(place, FILE, measured.to_json())
     return measured
@@ -134,7 +139,9 @@ class _Begun:
     started: float = field(default_factory=time.time)
     load: tuple[float, float, float] = field(default_factory=os.getloadavg)
 
-    def measurement(self, report: LoadReport, devices: Sequence[Mapping[str, Any]]) -> Measurement:
+    def measurement(
+        self, report: LoadReport, devices: Sequence[Mapping[str, Any]], bound: Roofline | None
+    ) -> Measurement:
         """With everything but what the rows say."""
         return Measurement(
             id=self.identity,
@@ -154,6 +161,7 @@ class _Begun:
                 server={"url": self.url, "model": self.served, **self.remote.identity},
                 client=_client(report),
                 devices=devices,
+                roofline=asdict(bound.ideal) if bound and bound.ideal else None,
                 load_before=self.load,
             ),
             started=self.started,
@@ -168,6 +176,7 @@ def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
     score = None if reasons else metrics.score(reduced, facts.scenario)
     figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)
     figures |= taken(blank.provenance.get("devices", ()), metrics.output_tokens(reduced))
+    figures |= shares(facts.bystanders)
     figures |= against(reduced, facts.scenario, facts.roofline, score)
     return replace(
         blank,
@@ -198,8 +207,9 @@ def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, f
     return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
 
 
-def _tell(observer: Observer | None, stage: str, gauge: Gauge) -> None:
-    gauge.stage(stage)
+def _tell(observer: Observer | None, stage: str, *watching: Gauge | Watch) -> None:
+    for one in watching:
+        one.stage(stage)
     if observer is None:
         return
     phase = Phase.WARMING if stage == WARMUP else Phase.MEASURING
@@ -212,7 +222,7 @@ def _serving(url: str, remote: Remote, inventory: Inventory) -> tuple[Device, ..
 
 
 def _here(url: str, remote: Remote) -> bool:
-    return Target.parse(url).host in LOCAL and not _simulated(remote)
+    return Target.parse(url).local and not _simulated(remote)
 
 
 def _simulated(remote: Remote) -> bool:
@@ -271,7 +281,12 @@ def _read_facts(data: Mapping[str, Any]) -> Facts:
     scenario["traffics"] = tuple(
         Traffic(**{**traffic, "trace": tuple(traffic["trace"])}) for traffic in scenario["traffics"]
     )
-    bound = data["roofline"]
+    bound, seen = data["roofline"], data.get("bystanders")
     return Facts(
-        **{**data, "scenario": Scenario(**scenario), "roofline": Roofline.from_json(bound) if bound else None}
+        **{
+            **data,
+            "scenario": Scenario(**scenario),
+            "roofline": Roofline.from_json(bound) if bound else None,
+            "bystanders": Bystanders.read(seen) if seen else None,
+        }
     )

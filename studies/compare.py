@@ -15,6 +15,7 @@ from typing import Any
 from studies.durations import short
 from studies.errors import BadInput
 from studies.estimates import Estimate, estimate, geometric
+from studies.hardware import of_roofline
 from studies.outcome import Counted, Pool, Reference, count, default_scores, pool, reference
 from studies.record import Run, find_runs, open_run
 from studies.setting import Setting, setting
@@ -32,6 +33,7 @@ class Entry:
         gpu_seconds, configs: mean a run.
         outcomes: trials by state, summed.
         reasons: why runs were put down to 1.00x, with counts.
+        of_roofline: the fraction of the devices' roofline that the submitted servers reached.
     """
 
     scenario: str
@@ -43,6 +45,7 @@ class Entry:
     outcomes: Mapping[str, int]
     reasons: Mapping[str, int]
     runs: tuple[Run, ...] = ()
+    of_roofline: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class Table:
     def complete(self, row: Row) -> bool:
         """Whether a row has every scenario of the table, and so a rank by aggregate."""
         return set(row.entries) >= set(self.scenarios)
+
+    def has_roofline(self, scenario: str) -> bool:
+        """Whether any method's fraction of the roofline is known in one scenario."""
+        return any(row.entries[scenario].of_roofline for row in self.ranked(scenario))
 
     def ceiling(self, scenario: str) -> Row | None:
         """The best search in one scenario."""
@@ -218,6 +225,7 @@ def _entry(table: Table, letter: str, runs: Sequence[Run]) -> Entry:
         outcomes=dict(outcomes),
         reasons=dict(reasons),
         runs=tuple(runs),
+        of_roofline=_over_pairs(counted, "of_roofline"),
     )
 
 
@@ -252,7 +260,8 @@ def _defaults(table: Table, runs: Sequence[Run]) -> list[Row]:
             seed, engine, score = scores[-1]
             against = table.reference_of(run)
             scale = 1 / against.score if seed == run.seeds[1] else against.scale
-            one = Counted(score * scale if scale else 1.0, 1.0, None, None)
+            roof = of_roofline(run, run.result["default"])
+            one = Counted(score * scale if scale else 1.0, 1.0, None, None, roof)
             found[f"{engine} default"][run.scenario].append((run, one))
     rows = [
         _row(table, method, "default", {letter: _given(letter, ones) for letter, ones in cells.items()})
@@ -260,12 +269,21 @@ def _defaults(table: Table, runs: Sequence[Run]) -> list[Row]:
     ]
     if table.reference == "torch" and table.scenarios:
         one_x = Estimate(1.0, None, 1)
-        ones = {letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}) for letter in table.scenarios}
+        ones = {
+            letter: Entry(letter, one_x, None, None, 0.0, 0.0, {}, {}, (), _baseline_roof(runs, letter))
+            for letter in table.scenarios
+        }
         rows.append(_row(table, "torch baseline", "baseline", ones))
     return rows
+
+
+def _baseline_roof(runs: Sequence[Run], letter: str) -> Estimate | None:
+    shares = (of_roofline(run, run.result.get("baseline")) for run in runs if run.scenario == letter)
+    return estimate([share for share in shares if share is not None][:1])
 
 
 def _given(letter: str, counted: Sequence[tuple[Run, Counted]]) -> Entry:
     speedup = _over_pairs(counted, "speedup")
     assert speedup is not None
-    return Entry(letter, speedup, _over_pairs(counted, "over_default"), None, 0.0, 0.0, {}, {})
+    roof = _over_pairs(counted, "of_roofline")
+    return Entry(letter, speedup, _over_pairs(counted, "over_default"), None, 0.0, 0.0, {}, {}, (), roof)

@@ -14,8 +14,8 @@ from studies.published import CITATION, Published, counterpart, leaderboard
 
 COLUMNS = (
     "table", "simulation", "mark", "method", "kind", "scenario", "reference", "speedup", "speedup_sem",
-    "seed_pairs", "over_default", "over_default_sem", "found", "found_sem", "gpu_seconds", "configs",
-    "outcomes", "counted_as_1x", "published_speedup", "published_sem",
+    "seed_pairs", "over_default", "over_default_sem", "found", "found_sem", "of_roofline", "gpu_seconds",
+    "configs", "outcomes", "counted_as_1x", "published_speedup", "published_sem",
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "speedup": _estimate(entry.speedup),
         "over_default": _estimate(entry.over_default),
         "found": _estimate(entry.found),
+        "of_roofline": _estimate(entry.of_roofline),
         "gpu_seconds": entry.gpu_seconds,
         "configs": entry.configs,
         "outcomes": dict(entry.outcomes),
@@ -105,6 +106,7 @@ def _lines(number: int, table: Table, row: Row, published: bool) -> Iterable[dic
             "seed_pairs": entry.speedup.n,
             **_columns("over_default", entry.over_default),
             **_columns("found", entry.found),
+            "of_roofline": round(entry.of_roofline.mean, 4) if entry.of_roofline else "",
             "gpu_seconds": round(entry.gpu_seconds, 3),
             "configs": entry.configs,
             "outcomes": _counts(entry.outcomes),

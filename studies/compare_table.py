@@ -12,6 +12,7 @@ from studies.compare import KINDS, Entry, Row, Table
 from studies.compare_data import published_beside
 from studies.durations import short
 from studies.estimates import Estimate
+from studies.hardware import share_words
 from studies.published import CITATION, leaderboard
 from studies.verdict import search_against_agents, sentence, verdicts
 
@@ -112,7 +113,8 @@ def _show_scenario(console: Console, table: Table, letter: str) -> None:
     wide = console.width >= WIDE
     grid = Grid(title=f"Scenario {letter}", title_justify="left", box=SIMPLE_HEAD)
     grid.add_column("method", no_wrap=not wide)
-    for name in (f"submitted\nover {table.reference}", "over\ndefault", "found"):
+    roofs = table.has_roofline(letter)
+    for name in (f"submitted\nover {table.reference}", "over\ndefault", "found", *(["of\nroofline"] * roofs)):
         grid.add_column(name, justify="right", no_wrap=True)
     for name in ("seed\npairs", "GPU time\na run", "configs\na run"):
         grid.add_column(name, justify="right")
@@ -122,7 +124,9 @@ def _show_scenario(console: Console, table: Table, letter: str) -> None:
     for row in table.ranked(letter):
         entry = row.entries[letter]
         words = [counts(entry.outcomes), counts(entry.reasons)] if wide else []
-        grid.add_row(row.method, *_figures(row, entry, not wide), *words)
+        speeds, costs = _figures(row, entry, not wide)
+        roof = [share_words(entry.of_roofline.mean if entry.of_roofline else None)] * roofs
+        grid.add_row(row.method, *speeds, *roof, *costs, *words)
     console.print(grid)
     if not wide:
         _show_words(console, table, letter)
@@ -140,12 +144,15 @@ def _show_words(console: Console, table: Table, letter: str) -> None:
             console.print(f"  {row.method}: {counts(entry.outcomes)}{reasons}")
 
 
-def _figures(row: Row, entry: Entry, narrow: bool) -> list[str]:
+def _figures(row: Row, entry: Entry, narrow: bool) -> tuple[list[str], list[str]]:
+    """Speedups, and what they cost."""
     measured = row.kind in KINDS
-    return [
+    speeds = [
         _short(entry.speedup, narrow),
         _short(entry.over_default, narrow),
         _short(entry.found, narrow) if measured else "",
+    ]
+    return speeds, [
         str(entry.speedup.n) if row.kind != "baseline" else "",
         short(entry.gpu_seconds) if measured else "",
         f"{entry.configs:g}" if measured else "",

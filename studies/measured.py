@@ -8,6 +8,7 @@ from rich.table import Table
 from scenarios.measurement import Measurement
 from scenarios.noise import Noise
 from scenarios.repeats import Repeats
+from studies.hardware import roofline_words, use_words
 
 
 def show(console: Console, measurement: Measurement) -> None:
@@ -27,6 +28,9 @@ def show(console: Console, measurement: Measurement) -> None:
     for name, value in measurement.metrics.items():
         grid.add_row(name, f"{value:.5g}")
     console.print(grid)
+    for line in (roofline_words(measurement.metrics, measurement.provenance), use_words(measurement.metrics)):
+        if line:
+            console.print(line, soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in measurement.requests.items())
     console.print(f"requests: {counts}; request set {measurement.request_set[:16]}")
 

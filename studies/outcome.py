@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from studies.hardware import of_roofline
 from studies.record import Run
 
 Scores = Mapping[int, list[float]]
@@ -115,12 +116,14 @@ class Counted:
         over_default: the same over the engine default.
         found: the best valid measurement during the run, over the reference.
         reason: why 1.00x was put down, None where the submitted score itself counts.
+        of_roofline: the fraction of the roofline that the submitted server reached, None where not known.
     """
 
     speedup: float
     over_default: float | None
     found: float | None
     reason: str | None
+    of_roofline: float | None = None
 
 
 def count(run: Run, against: Reference) -> Counted:
@@ -136,6 +139,7 @@ def count(run: Run, against: Reference) -> Counted:
         over_default=ratio,
         found=found * against.scale if found and against.scale else None,
         reason=reason,
+        of_roofline=of_roofline(run, submitted) if reason is None else None,
     )
 
 

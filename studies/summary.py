@@ -12,6 +12,7 @@ from rich.table import Table
 from scenarios.profiles import scenario
 from scenarios.scenario import ScenarioError
 from studies.durations import short
+from studies.hardware import memory_words, of_roofline, roofline_words, share_words, use_words
 from studies.progress import config_words
 from studies.record import Run
 from studies.setting import is_simulated
@@ -26,6 +27,7 @@ def show(console: Console, run: Run) -> None:
     _show_reasons(console, run)
     _show_command(console, run)
     console.print(_gpu_seconds(run))
+    _show_devices(console, run)
     _show_next(console, run)
 
 
@@ -40,6 +42,7 @@ def speedups(run: Run) -> dict[str, Any]:
                 **part,
                 "over_torch": _plain(over_torch(run, part)),
                 "over_default": _plain(over_default(run, part)),
+                "of_roofline": of_roofline(run, part),
             }
     return data
 
@@ -55,11 +58,14 @@ def _scores(run: Run) -> Table:
     grid = Table(title=f"{title}\nscore: {unit(run)}", title_justify="left", box=SIMPLE_HEAD)
     grid.add_column("server", no_wrap=True)
     grid.add_column("config", overflow="fold")
-    for name in ("score", "over torch", "over default"):
+    roofs = {name: of_roofline(run, part) for name, part in _lines(run)}
+    known = any(share is not None for share in roofs.values())
+    for name in ("score", "over torch", "over default", *(["of roofline"] if known else [])):
         grid.add_column(name, justify="right")
     for name, part in _lines(run):
         if part is not None or name in ("best found", "submitted"):
-            grid.add_row(name, _config(run, name, part), *_figures(run, part))
+            last = [share_words(roofs[name])] if known else []
+            grid.add_row(name, _config(run, name, part), *_figures(run, part), *last)
     return grid
 
 
@@ -134,6 +140,19 @@ def _gpu_seconds(run: Run) -> Table:
     shares = [f"{seconds:.1f} s ({_share(seconds, total)})" for seconds in split.values()]
     grid.add_row(*shares, str(run.result.get("trials", 0)), outcomes)
     return grid
+
+
+def _show_devices(console: Console, run: Run) -> None:
+    best = run.result.get("submitted") or run.result.get("found")
+    measured = (run.measurement_of(best) if best else None) or {}
+    metrics = measured.get("metrics", {})
+    for line in (
+        roofline_words(metrics, measured.get("provenance", {})),
+        use_words(metrics),
+        memory_words(run),
+    ):
+        if line:
+            console.print(line, soft_wrap=True)
 
 
 def _share(seconds: float, total: float) -> str:

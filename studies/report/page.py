@@ -17,6 +17,7 @@ from studies.compare import KINDS, Row, Table, configs_tried
 from studies.compare_data import published_beside
 from studies.compare_table import counts, times
 from studies.durations import short
+from studies.hardware import share_words
 from studies.record import Run
 from studies.report import charts
 from studies.verdict import Verdict, amount, search_against_agents, verdicts
@@ -54,6 +55,7 @@ class Section:
     standings: Sequence[str]
     launches: Sequence[tuple[str, str, str]]
     focus: str | None
+    roofs: bool = False
 
 
 def write_page(
@@ -73,7 +75,13 @@ def render(tables: Sequence[Table], *, focus: str | None = None, published: bool
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"times": times, "short": short, "amount": amount, "svg": Markup}
+    environment.filters |= {
+        "times": times,
+        "short": short,
+        "share": share_words,
+        "amount": amount,
+        "svg": Markup,
+    }
     sections = [_section(table, focus) for table in tables]
     return environment.get_template("page.html.j2").render(
         sections=sections,
@@ -103,6 +111,7 @@ def _section(table: Table, focus: str | None) -> Section:
         standings=search_against_agents(table),
         launches=_launches(table),
         focus=focus if focus in table.scenarios else None,
+        roofs=any(table.has_roofline(letter) for letter in table.scenarios),
     )
 
 

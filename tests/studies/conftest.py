@@ -24,6 +24,8 @@ class RunBuilder:
     Attributes:
         scores: dev-seed scores of the trials; the first is the default's; None for a crash.
         share: fidelity of their measurements.
+        metrics, provenance: what their measurements say besides.
+        held: what their trials say of the GPUs.
         submitted: held-out score, or the reason why there is none.
     """
 
@@ -40,6 +42,9 @@ class RunBuilder:
     ratio: float | None = None
     share: float = 1.0
     end: str | None = "budget"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[str, Any] = field(default_factory=dict)
     header: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self) -> Path:
@@ -81,6 +86,8 @@ class RunBuilder:
         for phase in ("starting", "warming", "measuring", "stopping"):
             ledger.append("phase", trial=number, attempt=0, phase=phase)
         measured = measurement(score or 0.0, self.scenario, self.seeds[0], self.share)
+        measured["metrics"] |= self.metrics
+        measured["provenance"] |= self.provenance
         if score is not None:
             ledger.append("measurement", **ask, **measured)
         ledger.append(
@@ -94,6 +101,7 @@ class RunBuilder:
             seconds={"start": 6.0, "measure": 3.0, "stop": 1.0},
             gpu_seconds=10.0,
             command=f"vllm serve --max-num-seqs {8 * number}",
+            held=self.held,
         )
 
     def _result(self) -> dict[str, Any]:
