@@ -24,6 +24,7 @@ from engines.orphans import RUN_ID, end
 from engines.ports import LOOPBACK, answers, held_port
 from engines.registry import engine as engine_named
 from scenarios.baseline import baseline
+from scenarios.device_use import watched
 from scenarios.ledger import Ledger, header
 from scenarios.meter import Meter
 from scenarios.models import digest
@@ -70,7 +71,7 @@ def _finish(spec: AgentSpec, run: Path, ledger: Ledger, record: Record, observer
     run_id = header(ledger.events)["id"]
     end(lambda variables: variables.get(RUN_ID) == run_id, 0.0)
     _measure_baseline(spec, record, observer)
-    with _places(run_id) as places, held_port() as port:
+    with watched(ledger), _places(run_id) as places, held_port() as port:
         case = _case(spec, run, run_id, port)
         if not record.noted("agent-ended"):
             _Phase(case, ledger, record, places).live()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,13 @@ class Held:
         """With how the devices are now."""
         memory = memory_used(self.devices, inventory)
         return replace(self, memory_after=memory, others_after=tenants(self.devices, inventory))
+
+    def settled(self, inventory: Inventory, slack: int, seconds: float) -> Held:
+        """As `after`, once no device holds more than before, or after some seconds."""
+        deadline = time.monotonic() + seconds
+        while (now := self.after(inventory)).grown(slack) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return now
 
     def grown(self, slack: int) -> list[int]:
         """Devices that hold over `slack` bytes more than before and show nobody else who could.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
 from engines.device_meter import DeviceMeter
-from engines.host import Device
+from engines.held import Held
+from engines.host import Device, this_host
 from engines.nvml import NVML, Inventory
+from engines.server import MEMORY_SLACK, SETTLE
+from scenarios.ledger import Ledger
 
 
 class Gauge:
@@ -47,6 +51,25 @@ class Gauge:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+
+@contextmanager
+def watched(ledger: Ledger, inventory: Inventory = NVML) -> Iterator[None]:
+    """Record the memory of this machine's GPUs, and who computes there, before a run and after its end.
+
+    Two `devices` events, `when` being `start` and `end`; none on a machine without GPUs.
+    """
+    host = this_host(inventory)
+    if host.kind == "cpu":
+        yield
+        return
+    held = Held.before(host.devices, inventory)
+    ledger.append("devices", when="start", **held.to_json())
+    try:
+        yield
+    finally:
+        held = held.settled(inventory, MEMORY_SLACK, SETTLE)
+        ledger.append("devices", when="end", **held.to_json())
 
 
 def taken(devices: Sequence[Mapping[str, Any]], output_tokens: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ A run is a directory:
 
 Events: `run` (the header, first), `ask` (a config is chosen), `phase`, `measurement`, `trial` (its end),
 `lost` (its worker or driver died; the config will be asked again), `meter` (GPU-seconds so far),
+`devices` (GPU memory and processes before and after a stretch of the run),
 `note`, `result` and `end`. `pandas.read_json(run / "ledger.jsonl", lines=True)` reads all of it.
 """
 

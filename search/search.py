@@ -12,6 +12,7 @@ from typing import Any
 from engines.host import Host, this_host
 from engines.server import reap
 from scenarios.baseline import baseline
+from scenarios.device_use import watched
 from scenarios.ledger import Ledger, LedgerError, header
 from scenarios.meter import Meter
 from scenarios.scenario import Plan
@@ -91,7 +92,13 @@ def _searched(prepared: Prepared, ledger: Ledger, hosts: Sequence[Host]) -> str:
     _close_flights(course, ledger)
     meter = Meter(ledger, spec.devices, spec.budget)
     closing = Closing()
-    with interruptible(closing), connected(spec.devices, None), interruptible(closing), meter:
+    with (
+        watched(ledger),
+        interruptible(closing),
+        connected(spec.devices, None),
+        interruptible(closing),
+        meter,
+    ):
         name = resource(prepared)
         driver = Driver(
             course,

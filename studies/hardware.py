@@ -58,8 +58,11 @@ def memory_words(run: Run) -> str | None:
         return None
     before, after = (_most(held, name) for name in ("memory_before", "memory_after"))
     others = sum(any(each["others_before"]) for each in held)
+    ends = [event for event in run.events if event["event"] == "devices" and event["when"] == "end"]
+    last = f", {_most(ends[-1:], 'memory_after')} when the run ended" if ends else ""
     company = f"; other processes computed there before {others} of them" if others else ""
-    return f"GPU memory over {len(held)} trials: {before} before the launch at most, {after} after{company}"
+    trials = f"GPU memory over {len(held)} trials: {before} before the launch at most, {after} after"
+    return trials + last + company
 
 
 def _most(held: list[Mapping[str, Any]], name: str) -> str:

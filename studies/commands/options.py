@@ -11,6 +11,7 @@ from studies.errors import BadInput
 
 if TYPE_CHECKING:
     from engines.contract import Model
+    from engines.host import Device
 
 ScenarioOption = Annotated[
     str,
@@ -91,6 +92,20 @@ def check_scenario(letter: str, profile_name: str) -> str:
     from scenarios.profiles import scenario
 
     return scenario(profile_name, letter.upper()).letter
+
+
+def gpus(indices: list[int] | None) -> tuple[Device, ...] | None:
+    """The devices of `--device`, None where none is named. Raises BadInput."""
+    if not indices:
+        return None
+    from engines.host import this_host
+
+    there = this_host().devices
+    for index in indices:
+        if index >= len(there) or there[index].kind == "cpu":
+            seen = f"{len(there)} from 0 on" if there[0].kind == "cuda" else "none"
+            raise BadInput(f"--device {index}: this machine shows {seen} (CUDA_VISIBLE_DEVICES)")
+    return tuple(there[index] for index in dict.fromkeys(indices))
 
 
 def new_run(run: Path | None, resume: bool, *parts: str) -> Path:

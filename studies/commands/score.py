@@ -63,6 +63,15 @@ def score(
             metavar="3%",
         ),
     ] = None,
+    device: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--device",
+            min=0,
+            metavar="INDEX",
+            help="GPU that serves, as CUDA counts (repeat it): its power, memory and roofline. Default: all.",
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> int:
     """Score a running OpenAI-compatible server.
@@ -94,6 +103,7 @@ def score(
     opened = options.opened_model(model, profile)
     source = options.text_source(text, profile)
     headers = dict(_header(line) for line in header or ())
+    serving = options.gpus(device)
     steps()(f"scoring {url}: scenario {letter}, profile {profile}, seed {seed}")
     with LiveView(f"scoring {url}, scenario {letter}") as view:
 
@@ -110,6 +120,7 @@ def score(
                 out=rows,
                 observer=view,
                 headers=headers,
+                devices=serving,
             )
 
         if repeats is None and within is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from engines.contract import Config, Model
 from engines.nvml import Tenant
 from engines.simulated.engine import Simulated
+from scenarios.device_use import watched
+from scenarios.ledger import Ledger
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.scenario import Fidelity, Plan
@@ -123,6 +126,20 @@ def test_a_trial_says_what_it_held_and_took(bench: Bench) -> None:
         measurement.metrics["energy_j"]
     )
     assert took["seconds"] >= measurement.metrics["wall_s"]
+
+
+def test_a_run_s_ledger_holds_the_gpus_before_and_after(tmp_path: Path) -> None:
+    gpus = FakeGpus([FakeGpu("GPU-a"), FakeGpu("GPU-b", memory=2 * GIB)])
+    with Ledger.create(tmp_path / "run", {"id": "x"}) as ledger:
+        with pytest.raises(KeyboardInterrupt), watched(ledger, gpus):
+            gpus.gpus[0].memory = 9 * GIB
+            timer = threading.Timer(0.2, lambda: setattr(gpus.gpus[0], "memory", GIB))
+            timer.start()
+            raise KeyboardInterrupt
+        timer.join()
+        start, end = [event for event in ledger.events if event["event"] == "devices"]
+        assert (start["when"], start["memory_before"]) == ("start", [GIB, 2 * GIB])
+        assert (end["when"], end["memory_after"]) == ("end", [GIB, 2 * GIB])
 
 
 def test_memory_that_a_server_leaves_is_a_crash_with_its_figures(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from scenarios.ledger import Ledger
 from scenarios.measurement import Measurement
 from studies import compare_table, measured, summary
 from studies.compare import compare, load
@@ -70,6 +71,12 @@ def test_a_run_says_them_of_its_best_server(run: Path) -> None:
     ) in text
     data = summary.speedups(open_run(run))
     assert data["submitted"]["of_roofline"] == data["default"]["of_roofline"] == 0.314
+
+
+def test_the_end_of_a_run_is_told(run: Path) -> None:
+    with Ledger.resume(run) as ledger:
+        ledger.append("devices", when="end", **HELD)
+    assert "0.61 GB after, 0.61 GB when the run ended" in printed(summary.show, open_run(run))
 
 
 def test_a_comparison_shows_the_fraction(run: Path, tmp_path: Path) -> None:
