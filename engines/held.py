@@ -30,12 +30,14 @@ class Held:
     @classmethod
     def before(cls, devices: tuple[Device, ...], inventory: Inventory) -> Held:
         """As the devices are now, before a launch."""
-        return cls(devices, memory_used(devices, inventory), others=tenants(devices, inventory))
+        with inventory.session():
+            return cls(devices, memory_used(devices, inventory), others=tenants(devices, inventory))
 
     def after(self, inventory: Inventory) -> Held:
         """With how the devices are now."""
-        memory = memory_used(self.devices, inventory)
-        return replace(self, memory_after=memory, others_after=tenants(self.devices, inventory))
+        with inventory.session():
+            memory = memory_used(self.devices, inventory)
+            return replace(self, memory_after=memory, others_after=tenants(self.devices, inventory))
 
     def settled(self, inventory: Inventory, slack: int, seconds: float) -> Held:
         """As `after`, once no device holds more than before, or after some seconds."""

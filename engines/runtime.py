@@ -29,6 +29,9 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 BINARIES: Mapping[str, str] = {"tgi": "text-generation-launcher"}
 """Engines that are a program on PATH instead of a Python package."""
 
+CPU_BUILDS = frozenset({"torch", "vllm"})
+"""Engines that `ceiling engines install --cpu` knows."""
+
 _ASK_VERSION = """
 import importlib.metadata, sys
 for name in sys.argv[1:]:
@@ -169,4 +172,5 @@ def _binary_version(binary: str) -> str:
 def _missing(name: str) -> str:
     if name in BINARIES:
         return f"{name} is not installed: put {BINARIES[name]} on PATH (it is not a Python package)"
-    return f"{name} is not installed: ceiling engines install {name} (add --cpu on a machine without a GPU)"
+    cpu = " (add --cpu on a machine without a GPU)" if name in CPU_BUILDS else " (it needs a GPU)"
+    return f"{name} is not installed: ceiling engines install {name}{cpu}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +11,21 @@ from typing import Literal
 
 from engines import runtime
 from engines.contract import EngineNotInstalled
-from engines.host import Host, this_host
+from engines.host import Device, Host, memory_used, tenants, this_host
+from engines.nvml import NVML, Inventory
+from engines.peaks import peaks
 from engines.registry import engine, names
 from scenarios import cache, models
 
 GIGA = 1e9
 DISK_WANTED = 8 * GIGA
 """Bytes that the CPU engines, the model and a demo take, with room to spare."""
+
+BUSY = 0.02
+"""Share of a GPU's memory that may be in use on an idle one: the driver keeps some."""
+
+CUDA = "/usr/local/cuda"
+FLASHINFER = "FlashInfer builds kernels with it that no package brings ready-made (flashinfer-jit-cache)"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -32,22 +41,40 @@ class Check:
     fix: str = ""
 
 
-def checks() -> list[Check]:
+def checks(inventory: Inventory = NVML) -> list[Check]:
     """Everything that Ceiling looks for, in the order in which a person needs it."""
-    host = this_host()
-    return [*_machine(host), *_disk(), *_engines(host), *_models(), *_texts(), *_programs()]
+    host = this_host(inventory)
+    own = [*_models(), *_texts(), *_programs(), *compilers(host)]
+    return [*_machine(host, inventory), *_disk(), *_engines(host), *own]
 
 
-def _machine(host: Host) -> Iterator[Check]:
+def _machine(host: Host, inventory: Inventory) -> Iterator[Check]:
     for device in host.devices:
-        memory = f"{device.memory / GIGA:.0f} GB"
-        yield Check("machine", f"device {device.index}", "ok", f"{device.name} ({device.kind}), {memory}")
+        yield _device(device, inventory)
     yield Check("machine", "cores", "ok", str(host.cores))
     yield Check("machine", "memory", "ok", f"{host.memory / GIGA:.0f} GB")
     if host.driver:
         yield Check("machine", "driver", "ok", host.driver)
     else:
         yield Check("machine", "driver", "optional", "no GPU driver: everything runs on the CPU")
+
+
+def _device(device: Device, inventory: Inventory) -> Check:
+    """What it is and can do, and who holds memory on it."""
+    name, words = f"device {device.index}", f"{device.name} ({device.kind}), {device.memory / GIGA:.0f} GB"
+    if device.kind == "cpu":
+        return Check("machine", name, "ok", words)
+    top = peaks(device, inventory)
+    if top is not None:
+        words += f", {top.bandwidth / 1e12:.2f} TB/s, {top.bf16 / 1e12:.0f} TFLOP/s bf16"
+    used, others = memory_used((device,), inventory)[0], tenants((device,), inventory)[0]
+    words += "" if used is None else f", {used / GIGA:.1f} GB in use"
+    busy = used is not None and used > BUSY * device.memory
+    if not others and not busy:
+        return Check("machine", name, "ok", words)
+    pids = f" by processes {', '.join(str(each.pid) for each in others)}" if others else ""
+    fix = "wait for them to end, or export CUDA_VISIBLE_DEVICES=INDEX of an idle GPU"
+    return Check("machine", name, "optional", f"{words}{pids}: scores would not be this GPU's own", fix)
 
 
 def _disk() -> Iterator[Check]:
@@ -75,6 +102,52 @@ def _engines(host: Host) -> Iterator[Check]:
             yield Check("engines", name, "ok", f"{found.version} ({found.kind}: {found.program[0]})")
 
 
+@dataclass(frozen=True)
+class Tool:
+    """A program that engines build kernels with at their first start on a GPU."""
+
+    name: str
+    binaries: tuple[str, ...]
+    needed: bool
+    why: str
+    fix: str
+
+
+TOOLS = (
+    Tool("C compiler", ("gcc", "cc", "clang"), True, "Triton compiles with it", "sudo apt-get install gcc"),
+    Tool("C++ compiler", ("g++", "c++", "clang++"), True, FLASHINFER, "sudo apt-get install g++"),
+    Tool("nvcc", ("nvcc",), False, FLASHINFER, "install the CUDA toolkit of the driver's version"),
+    Tool("ninja", ("ninja",), False, FLASHINFER, "sudo apt-get install ninja-build"),
+)
+
+
+def compilers(host: Host, path: str | None = None) -> Iterator[Check]:
+    """What a GPU host has of TOOLS; `path` is searched in place of $PATH and the toolkit's usual place."""
+    if host.kind == "cpu":
+        return
+    if path is None:
+        roots = [os.environ.get("CUDA_HOME"), CUDA, *map(str, _environments())]
+        path = os.pathsep.join(
+            [os.environ.get("PATH", os.defpath), *(f"{root}/bin" for root in roots if root)]
+        )
+    for tool in TOOLS:
+        found = next((there for one in tool.binaries if (there := shutil.which(one, path=path))), None)
+        if found:
+            yield Check("compilers", tool.name, "ok", found)
+        else:
+            yield Check(
+                "compilers",
+                tool.name,
+                "missing" if tool.needed else "optional",
+                f"not here: {tool.why}",
+                tool.fix,
+            )
+
+
+def _environments() -> list[Path]:
+    return [place for name in names() if (place := runtime.environment(name)).is_dir()]
+
+
 def _need(name: str) -> Literal["missing", "optional"]:
     return "missing" if name in ("torch", "vllm") else "optional"
 
@@ -82,6 +155,8 @@ def _need(name: str) -> Literal["missing", "optional"]:
 def _install(name: str, host: Host, message: str) -> str:
     if name in ("torch", "vllm"):
         return f"ceiling engines install {name}" + (" --cpu" if host.kind == "cpu" else "")
+    if name == "sglang" and host.kind == "cpu":
+        return "none here: sglang needs a GPU"
     return message.split(": ", 1)[-1]
 
 
