@@ -102,9 +102,7 @@ def score(
                 senders=senders,
                 on_stage=lambda stage: _tell(observer, stage, gauge, watch),
             )
-        facts = replace(
-            _observed(facts, report, _identity(url, headers)), bystanders=watch.seen
-        )
+        facts = replace(_observed(facts, report, _identity(url, headers)), bystanders=watch.seen)
         measured = _judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
         _write(place, FACTS, asdict(facts))
         _write(place, FILE, measured.to_json())

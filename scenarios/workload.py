@@ -221,9 +221,13 @@ class _Writer:
         self._words = words
         self._text = text
         self._template = words.chat_tokens([{"role": "user", "content": "a"}]) - 1
+        self._written: set[str] = set()
 
     def prompt(self, start: int, target: int) -> str:
-        """Text from `start` on, or from a few words later where no cut there has exactly `target` tokens."""
+        """Text from `start` on that was not written before.
+
+        From a few words later where no cut there has exactly `target` tokens, or it was.
+        """
         if target <= self._template:
             raise ScenarioError(
                 f"prompts of {target} tokens leave no room for text beside the chat template's "
@@ -231,7 +235,8 @@ class _Writer:
             )
         for later in range(_SLACK // 2):
             text = self._cut(start + later, target)
-            if text is not None:
+            if text is not None and text not in self._written:
+                self._written.add(text)
                 return text
         raise TextError(f"no cut of the text makes a prompt of exactly {target} tokens: use another text")
 

@@ -39,6 +39,11 @@ class Target:
         return cls(parts.hostname, port or (443 if tls else 80), tls, path)
 
     @property
+    def local(self) -> bool:
+        """Whether it is this machine."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
     def base(self) -> str:
         """The address without `/v1`."""
         host = f"[{self.host}]" if ":" in self.host else self.host

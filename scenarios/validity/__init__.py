@@ -3,7 +3,7 @@
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
 from scenarios.roofline import Roofline
-from scenarios.validity import answers, client, stream
+from scenarios.validity import answers, client, company, stream
 from scenarios.validity.facts import Case, Check, Facts
 
 CODES: dict[str, str] = {
@@ -23,7 +23,8 @@ CODES: dict[str, str] = {
     "looping": "the speed rests on guessing text that repeats itself",
     "canned-text": "different prompts got the same answer",
     "unreachable": "the server did not answer after the run",
-    "server-changed": "the server says something else of itself after the run",
+    "server-changed": "the server says something else of itself after the run, or is another process",
+    "other-process": "another process had the device during the run",
     "clock-skew": "the server dates its answers otherwise than this machine's clock",
     "concurrency": "fewer requests were in flight than the profile says",
     "held-back": "content was kept and released together",
@@ -33,6 +34,8 @@ CODES: dict[str, str] = {
 CHECKS: tuple[Check, ...] = (
     client.unreachable,
     client.server_changed,
+    company.restarted,
+    company.other_process,
     answers.failures,
     answers.short_output,
     answers.long_output,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from scenarios.bystanders import Bystanders
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
 from scenarios.roofline import Roofline
@@ -28,6 +29,7 @@ class Facts:
         loop_lag: by how much the client's event loop came late, p95 in seconds, of the worst stage.
         busy: share of its core that the busiest sender took.
         before, after: what the server said of itself; `after` None when it no longer answered.
+        bystanders: what else ran on the server's machine, None where that is another one.
     """
 
     scenario: Scenario
@@ -39,6 +41,7 @@ class Facts:
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     roofline: Roofline | None = None
+    bystanders: Bystanders | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def traffic(self, name: str) -> Traffic:
@@ -63,6 +66,11 @@ class Case:
         """The scored requests that were answered in full."""
         scored = self.scored
         return scored[scored["good"]]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the server says that it only plays one: then it has no device."""
+        return (self.facts.before or {}).get("owners") == ["simulated"]
 
     @property
     def asked(self) -> int:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios import rows
+from scenarios.bystanders import Bystanders
 from scenarios.scenario import Scenario, Score, Traffic
 from scenarios.validity import CHECKS, CODES, Facts, Roofline, judge
 from tests.scenarios.made_rows import TPOT, TTFT, probe, reduced, row
@@ -238,3 +239,31 @@ def test_any_rows_are_judged(changes: list[dict[str, Any]], kind: str) -> None:
     assert set(given_codes) <= CODES.keys()
     if sum(1 for one in made if one["ok"] and one["role"] == rows.SCORED) < 9:
         assert "failures" in given_codes
+
+
+ALONE = Bystanders(10.0, 2, 0.02, 0.5, 0.0, {}, (), ((100, 5),), ((100, 5),))
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        (None, ALONE),
+        (None, replace(ALONE, share=0.4)),
+        (None, replace(ALONE, share=0.2, idle=0.0)),
+        (None, replace(ALONE, share=None, idle=0.0)),
+        (None, replace(ALONE, listeners_after=((100, 5), (101, 9)))),
+        (None, replace(ALONE, listeners=(), listeners_after=())),
+        ("other-process", replace(ALONE, share=0.4, idle=0.05, names={"cc1 (7)": 3.0})),
+        ("other-process", replace(ALONE, tenants=(4711,))),
+        ("server-changed", replace(ALONE, listeners_after=((200, 9),))),
+        ("server-changed", replace(ALONE, listeners_after=((100, 9),))),
+    ],
+)
+def test_company(code: str | None, seen: Bystanders) -> None:
+    assert codes(honest(), facts(bystanders=seen)) == ([code] if code else [])
+
+
+def test_load_beside_a_simulated_server_disturbs_no_device() -> None:
+    told = {**ME, "owners": ["simulated"]}
+    seen = replace(ALONE, share=0.9, idle=0.0)
+    assert codes(honest(), facts(bystanders=seen, before=told, after=told)) == []
