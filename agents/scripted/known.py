@@ -6,7 +6,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "vllm": {"max-num-seqs": 256, "max-num-batched-tokens": 8192},
     "sglang": {"chunked-prefill-size": 8192, "schedule-policy": "lpm"},
     "tgi": {"max-batch-prefill-tokens": 8192, "cuda-graphs": "1,2,4,8,16,32"},
-    "simulated": {"max-num-seqs": 256, "max-num-batched-tokens": 8192},
+    "simulated": {"quantization": "fp8", "async-scheduling": True},
 }
 
 
