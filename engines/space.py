@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from engines.contract import Config, Value
 
@@ -50,13 +51,15 @@ class Parameter:
 class Space:
     """Parameters of one engine, parents before children.
 
-    `left_out` says what this version or device cannot do, and why; `pinned` values are no planner's to vary.
+    `left_out` says what this version or device cannot do, and why; `pinned` values are no planner's to vary;
+    `experts` are configs that people who tune this engine by hand try first.
     """
 
     engine: str
     parameters: tuple[Parameter, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     pinned: Config = field(default_factory=dict)
+    experts: tuple[Config, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -72,12 +75,16 @@ class Space:
         return iter(self.parameters)
 
     def __getitem__(self, name: str) -> Parameter:
-        for parameter in self.parameters:
-            if parameter.name == name:
-                return parameter
-        raise SpaceError(f"{self.engine} has no parameter {name!r}: one of {', '.join(self.names)}")
+        parameter = self._by_name.get(name)
+        if parameter is None:
+            raise SpaceError(f"{self.engine} has no parameter {name!r}: one of {', '.join(self.names)}")
+        return parameter
 
-    @property
+    @cached_property
+    def _by_name(self) -> Mapping[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
     def free(self) -> tuple[Parameter, ...]:
         """The parameters that a planner may vary."""
         return tuple(parameter for parameter in self.parameters if parameter.name not in self.pinned)

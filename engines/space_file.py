@@ -94,6 +94,14 @@ class Entry(_Strict):
         return self.choices
 
 
+class Expert(_Strict):
+    """A config that people who tune this engine by hand try first."""
+
+    config: dict[str, Scalar]
+    devices: tuple[Kind, ...] = ("cuda", "cpu")
+    note: str = ""
+
+
 class SpaceFile(_Strict):
     """A whole file."""
 
@@ -101,6 +109,7 @@ class SpaceFile(_Strict):
     releases: str = Field(pattern=r"^((>=|<)\d+(\.\d+)*)(,(>=|<)\d+(\.\d+)*)*$")
     classes: dict[str, DeviceClass] = Field(default_factory=dict)
     parameters: tuple[Entry, ...]
+    experts: tuple[Expert, ...] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> SpaceFile:
@@ -115,6 +124,10 @@ class SpaceFile(_Strict):
             for field in ("choices", "default"):
                 self._classes_known(entry, field)
             before[entry.name] = entry
+        for place, expert in enumerate(self.experts):
+            for name, value in expert.config.items():
+                if name not in before or value not in before[name].stated_choices():
+                    raise ValueError(f"experts[{place}]: {name}={value} is not in this space")
         return self
 
     def _classes_known(self, entry: Entry, field: str) -> None:
@@ -150,7 +163,8 @@ class SpaceFile(_Strict):
             fitted.left_out["(release)"] = (
                 f"no space was written for {self.engine} {version}: this one is for {self.releases}"
             )
-        return Space(self.engine, tuple(fitted.parameters.values()), fitted.left_out)
+        experts = tuple(each.config for each in self.experts if host.kind in each.devices)
+        return Space(self.engine, tuple(fitted.parameters.values()), fitted.left_out, experts=experts)
 
 
 class _Fitting:

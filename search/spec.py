@@ -15,6 +15,7 @@ from engines.warm import Starts
 from scenarios import profiles
 from scenarios.models import digest
 from search import planners, strategies
+from search.experts import experts
 from search.joint import joint
 from search.narrow import narrowed
 from search.starts import shortest_start
@@ -116,7 +117,9 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
     }
     spaces = _fixed(spaces, spec.fixed)
     defaults = {name: _default(engine, spaces[name]) for name, engine in engines.items()}
-    return Prepared(spec, engines, spaces, joint(spaces), replace(setting, defaults=defaults))
+    known = {name: experts(spaces[name], defaults[name]) for name in engines}
+    told = replace(setting, defaults=defaults, experts=known)
+    return Prepared(spec, engines, spaces, joint(spaces), told)
 
 
 def _setting(spec: SearchSpec) -> Setting:

@@ -1,6 +1,7 @@
 """The default strategy: nothing is submitted that does not beat the engine's default on held-out requests.
 
-1. Each engine's default first, then the planner's proposals.
+1. Each engine's default first, then its expert configs (the `experts` of its space file), then the planner's
+   proposals.
 2. A trial climbs a ladder of request blocks and is dropped when it is clearly behind the best trial so far on
    the same requests.
 3. A share of the budget is kept for the end: the best trials are measured in full on the held-out seed,
@@ -38,7 +39,7 @@ class Ceiling:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._plans = ladder(setting)
-        self._exploring = Exploring(setting, self._plans)
+        self._exploring = Exploring(setting, self._plans, experts=True)
         self._blocks = (held_out(setting), held_out(setting, block=1))
 
     def next(self, record: Record, left: float, propose: Propose) -> Job | None:

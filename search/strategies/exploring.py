@@ -1,9 +1,14 @@
-"""What strategies share before their final trials: defaults, then the planner while the budget lasts."""
+"""What strategies share before their final trials: defaults, then the planner while the budget lasts.
+
+Between them a strategy may try the expert configs of the engines' space files, first ones first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
+from engines.contract import Config
 from scenarios.scenario import Plan
 from scenarios.trial import Trial
 from search.record import Job, Record
@@ -14,11 +19,12 @@ EXPLORED = ("default", "expert", "planner")
 
 
 class Exploring:
-    """Hands out the defaults, then proposals, each only if it can end in what is left."""
+    """Hands out the defaults, then expert configs, then proposals, each if it can end in time."""
 
-    def __init__(self, setting: Setting, plans: Sequence[Plan]) -> None:
+    def __init__(self, setting: Setting, plans: Sequence[Plan], *, experts: bool = False) -> None:
         self._setting = setting
         self._plans = tuple(plans)
+        self._experts = _in_turn(setting) if experts else ()
         self.exhausted = False
 
     def next(self, record: Record, left: float, propose: Propose, rival: int | None) -> Job | None:
@@ -28,12 +34,16 @@ class Exploring:
             return default if fits(record, default, left, self._setting.scenario) else None
         if self.over(record) or not self._fits(record, left):
             return None
+        seconds = None if left == float("inf") else round(left, 3)
+        tried = record.count("expert")
+        if tried < len(self._experts):
+            engine, config = self._experts[tried]
+            return Job(engine, config, "expert", self._plans, rival, seconds)
         proposal = propose()
         if proposal is None:
             self.exhausted = True
             return None
         engine, config = proposal
-        seconds = None if left == float("inf") else round(left, 3)
         return Job(engine, config, "planner", self._plans, rival, seconds)
 
     def over(self, record: Record) -> bool:
@@ -54,6 +64,12 @@ class Exploring:
             fits(record, Job(engine, {}, "planner", self._plans), left, self._setting.scenario)
             for engine in self._setting.defaults
         )
+
+
+def _in_turn(setting: Setting) -> tuple[tuple[str, Config], ...]:
+    """Each engine's first expert config, then each one's second, and so on."""
+    queues = [[(engine, config) for config in setting.experts.get(engine, ())] for engine in setting.defaults]
+    return tuple(each for row in zip_longest(*queues) for each in row if each is not None)
 
 
 def first_complete_default(record: Record) -> Trial | None:

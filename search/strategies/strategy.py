@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engines.contract import Config
@@ -24,6 +24,7 @@ class Setting:
         wall: the budget in wall seconds with all devices held; None: no limit.
         devices: how many trials of one device run at once.
         trials: cap on the trials before the final ones; None: no cap.
+        experts: engine -> canonical configs that a strategy may try after the defaults.
     """
 
     defaults: Mapping[str, Config]
@@ -35,6 +36,7 @@ class Setting:
     wall: float | None = None
     devices: int = 1
     trials: int | None = None
+    experts: Mapping[str, tuple[Config, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,30 @@ def test_the_default_is_trial_0_and_the_rest_follows(tmp_path: Path) -> None:
     assert {plan["seed"] for event in explored for plan in event["plans"]} == {21}
 
 
+def with_experts(*configs: Config) -> Space:
+    speed = Parameter("speed", (1, 2, 3, 4), 1, ordered=True)
+    return Space("made-up", (speed, Parameter("mode", ("a", "b", "c"), "a")), experts=configs)
+
+
+def test_expert_configs_follow_the_default_and_then_the_planner(tmp_path: Path) -> None:
+    space = with_experts({"speed": 3}, {"speed": 1}, {"mode": "unknown here"}, {"mode": "c"}, {"speed": 3})
+    world = World(lambda engine, config: 10.0)
+    events = Search(tmp_path / "ceiling", world, engines={"made-up": space}).begin()
+    asked = [(event["origin"], event["config"]) for event in events if event["event"] == "ask"]
+    assert asked[:3] == [("default", {}), ("expert", {"speed": 3}), ("expert", {"mode": "c"})]
+    assert asked[3][0] == "planner"
+    published = Search(tmp_path / "published", world, strategy="published", engines={"made-up": space})
+    assert not [event for event in published.begin() if event.get("origin") == "expert"]
+
+
+def test_engines_take_turns_with_their_expert_configs(tmp_path: Path) -> None:
+    engines = {"one": with_experts({"speed": 2}, {"speed": 3}), "two": with_experts({"mode": "b"})}
+    events = Search(tmp_path, World(lambda engine, config: 10.0), engines=engines).begin()
+    experts = [(event["engine"], event["config"]) for event in events if event.get("origin") == "expert"]
+    asked = list(dict.fromkeys((engine, str(config)) for engine, config in experts))
+    assert asked == [("one", "{'speed': 2}"), ("two", "{'mode': 'b'}"), ("one", "{'speed': 3}")]
+
+
 def test_the_finals_bracket_the_candidates_with_the_default(tmp_path: Path) -> None:
     events = Search(tmp_path, World(hill), wall=3600.0, trials=25).begin()
     finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]

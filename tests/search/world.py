@@ -21,6 +21,7 @@ from scenarios.scenario import Plan
 from scenarios.trial import Drop, State, Trial
 from search import planners, strategies
 from search.course import Course
+from search.experts import experts
 from search.joint import joint
 from search.record import Ask
 from search.strategies.strategy import Setting
@@ -131,6 +132,7 @@ class Search:
             wall=self.wall,
             devices=self.devices,
             trials=self.trials,
+            experts={name: experts(space, {}) for name, space in self.engines.items()},
         )
 
     def header(self) -> dict[str, Any]:
