@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def provenance(
         "client": dict(client),
         "devices": [dict(one) for one in devices],
         "roofline": roofline and dict(roofline),
-        "harness": {"version": _version("serving-ceiling"), **_commit()},
+        "harness": {"version": _version("serving-ceiling"), **commit()},
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "host": host(),
@@ -69,14 +69,24 @@ def _version(name: str) -> str | None:
 
 
 @cache
-def _commit() -> dict[str, Any]:
-    """Commit of the checkout that the code runs from, and whether its files differ from it."""
+def commit() -> dict[str, Any]:
+    """Commit of the checkout that the code runs from, and whether its files differ from it.
+
+    Code that came in a bundle says what it was made from.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return {"commit": None, "modified": None}
+        return {"commit": _packed(), "modified": None}
     head = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": head, "modified": None if changed is None else bool(changed)}
+
+
+def _packed() -> str | None:
+    try:
+        return (distribution("serving-ceiling").read_text("COMMIT") or "").strip() or None
+    except PackageNotFoundError:
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

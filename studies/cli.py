@@ -10,6 +10,7 @@ import typer
 from studies.commands import (
     agent,
     baseline,
+    bundle,
     compare,
     demo,
     doctor,
@@ -37,7 +38,7 @@ app.add_typer(models.app, name="models")
 for module in (score, baseline, search, agent):
     module.register(app)
 app.add_typer(agent.agents, name="agents")
-for module in (study, compare, report):
+for module in (study, compare, report, bundle):
     module.register(app)
 
 

@@ -36,6 +36,7 @@ COMMANDS = [
     ("study",),
     ("compare",),
     ("report",),
+    ("bundle",),
 ]
 
 
