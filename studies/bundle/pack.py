@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,21 @@ def pack(bundle: Bundle, place: Path, echo: Callable[[str], None]) -> dict[str, 
     """Make the bundle in `place`, a new directory; returns its manifest. Raises BadInput."""
     if place.exists() and any(place.iterdir()):
         raise BadInput(f"{place} is not empty: name a new directory")
-    wanted = {name: requirements(name, bundle.pins.get(name)) for name in bundle.environments}
     unknown = set(bundle.pins) - set(bundle.environments)
     if unknown:
         raise BadInput(f"--pins {min(unknown)}=...: add --engine {min(unknown)}")
     parts = place / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     writer = PartWriter(parts, bundle.part_size)
-    with tempfile.TemporaryDirectory(prefix=".wheels-", dir=place) as scratch:
-        for path, name in _files(bundle, wanted, Path(scratch), echo):
-            writer.add(path, name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".wheels-", dir=place) as scratch:
+            for path, name in _files(bundle, Path(scratch), echo):
+                writer.add(path, name)
+    except BaseException:
         writer.close()
+        shutil.rmtree(parts)
+        raise
+    writer.close()
     manifest = _manifest(bundle, writer)
     (place / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     (place / SUMS).write_text("".join(f"{one['sha256']}  parts/{one['name']}\n" for one in writer.parts))
@@ -73,10 +77,10 @@ def pack(bundle: Bundle, place: Path, echo: Callable[[str], None]) -> dict[str, 
     return manifest
 
 
-def _files(
-    bundle: Bundle, wanted: Mapping[str, Sequence[str]], scratch: Path, echo: Callable[[str], None]
-) -> Iterator[tuple[Path, str]]:
+def _files(bundle: Bundle, scratch: Path, echo: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     """Every file, and its path once unpacked."""
+    pins = {name: bundle.pins.get(name) for name in bundle.environments}
+    wanted = {name: requirements(name, file, scratch) for name, file in pins.items()}
     for name, asked in wanted.items():
         echo(f"downloading wheels for {name} (Python {bundle.target.python}, {bundle.target.arch})")
         into = scratch / name

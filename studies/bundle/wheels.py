@@ -18,6 +18,8 @@ from studies.errors import BadInput
 
 DISTRIBUTION = "serving-ceiling"
 PACKAGES = ("engines", "scenarios", "search", "agents", "studies")
+BUILDS = 8
+"""Packages without a wheel that are built here at most."""
 KINDS = (".py", ".yaml", ".csv", ".j2", ".css", ".json", ".txt")
 
 
@@ -43,15 +45,20 @@ class Target:
         ]
 
 
-def requirements(name: str, pins: Path | None) -> list[str]:
-    """What pip is asked for. A file of pins is the whole list: nothing but what it names is downloaded."""
+def requirements(name: str, pins: Path | None, scratch: Path) -> list[str]:
+    """What pip is asked for. A file of pins is the whole list: nothing but what it names is downloaded.
+
+    The harness's requirements come in the versions that are installed here.
+    """
     if pins is not None:
         if not pins.is_file():
             raise BadInput(f"--pins {name}={pins}: there is no such file")
         return ["--no-deps", "--requirement", str(pins)]
     if name == "harness":
-        needed = metadata.requires(DISTRIBUTION) or []
-        return [line for line in needed if "extra ==" not in line]
+        constraints = scratch / "constraints.txt"
+        constraints.write_text("".join(f"{one}\n" for one in sorted(_installed())))
+        needed = [line for line in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in line]
+        return ["--constraint", str(constraints), *needed]
     recipe = RECIPES.get((name, "gpu"))
     if recipe is None:
         known = ", ".join(engine for engine, build in RECIPES if build == "gpu")
@@ -59,17 +66,46 @@ def requirements(name: str, pins: Path | None) -> list[str]:
     return [f"{recipe.package}=={recipe.version}", *recipe.beside]
 
 
+def _installed() -> Iterator[str]:
+    for one in metadata.distributions():
+        if one.metadata["Name"] != DISTRIBUTION and "+" not in one.version:
+            yield f"{one.metadata['Name']}=={one.version}"
+
+
 def download(name: str, wanted: Sequence[str], target: Target, into: Path, pip_args: Sequence[str]) -> None:
-    """Put the wheels into a directory. Raises BadInput, which says what pip could not get."""
-    into.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--dest", str(into), *target.options(), *wanted, *pip_args]
+    """Put the wheels into a directory. Raises BadInput, which says what pip could not get.
+
+    What has no wheel for the target is built here, which will do if it is pure Python.
+    """
+    built = into.parent / f"{name}-built"
+    for directory in (into, built):
+        directory.mkdir(parents=True, exist_ok=True)
+    command = ["download", "--dest", str(into), "--find-links", str(built), *target.options(), *wanted]
+    for _ in range(BUILDS):
+        output = _pip([*command, *pip_args])
+        if output is None:
+            return
+        lacking = re.search(r"No matching distribution found for (\S+)", output)
+        if lacking is None or not _build(lacking[1], built, pip_args):
+            break
+    errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
+    why = mend(output, "ceiling bundle") or (errors or output.splitlines()[-1:] or ["pip failed"])[0]
+    raise BadInput(f"no wheels for {name} on Python {target.python}, {target.arch}: {why}")
+
+
+def _build(requirement: str, into: Path, pip_args: Sequence[str]) -> bool:
+    """Whether a wheel of it was made here that any machine takes."""
+    before = set(into.iterdir())
+    if _pip(["wheel", "--no-deps", "--wheel-dir", str(into), requirement, *pip_args]) is not None:
+        return False
+    return any(wheel.name.endswith("-none-any.whl") for wheel in set(into.iterdir()) - before)
+
+
+def _pip(arguments: Sequence[str]) -> str | None:
+    """None when pip succeeds, else what it said."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        output = done.stdout + done.stderr
-        errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-        why = mend(output, "ceiling bundle") or (errors or [f"pip ended with {done.returncode}"])[0]
-        raise BadInput(f"no wheels for {name} on Python {target.python}, {target.arch}: {why}")
+    return done.stdout + done.stderr if done.returncode else None
 
 
 def harness_wheel(into: Path, commit: str | None) -> Path:

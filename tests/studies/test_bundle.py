@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ from studies.errors import BadInput
 from tests.engines.test_install import make_wheel
 from tests.tiny_model import make_tiny_model
 
+BACKEND = """
+import zipfile
+
+
+def build_wheel(directory, *_):
+    with zipfile.ZipFile(f"{directory}/pure-2.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("pure/__init__.py", "")
+        wheel.writestr("pure-2.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: pure\\nVersion: 2.0\\n")
+        wheel.writestr("pure-2.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("pure-2.0.dist-info/RECORD", "")
+    return "pure-2.0-py3-none-any.whl"
+"""
 HERE = Target(".".join(map(str, sys.version_info[:2])), platform.machine(), 28)
 PART = 20_000
 
@@ -101,6 +114,25 @@ def test_a_bundle_is_carried_and_runs(wheels: Path, model: Path, tmp_path: Path)
 
     again = unpacked(place, target, "--from", str(elsewhere))
     assert again.returncode == 0 and "vllm: is there already" in again.stdout
+
+
+def test_what_has_no_wheel_is_built_if_it_is_pure_python(wheels: Path, model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "pure-2.0"
+    (source / "pure").mkdir(parents=True)
+    (source / "pure" / "__init__.py").write_text("")
+    (source / "backend.py").write_text(BACKEND)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: pure\nVersion: 2.0\n")
+    with tarfile.open(tmp_path / "pure-2.0.tar.gz", "w:gz") as packed:
+        packed.add(source, "pure-2.0")
+    pins = tmp_path / "vllm.txt"
+    pins.write_text("vllm==0.24.0\npure==2.0\n")
+    links = ("--no-index", "--find-links", str(wheels), "--find-links", str(tmp_path))
+    asked = {"engines": ("vllm",), "harness": False, "pins": {"vllm": pins}, "models": (), "pip_args": links}
+    manifest = made(wheels, model, tmp_path / "bundle", **asked)
+    assert "wheels/vllm/pure-2.0-py3-none-any.whl" in {file["path"] for file in manifest["files"]}
 
 
 def test_missing_and_damaged_parts_are_named(wheels: Path, model: Path, tmp_path: Path) -> None:
