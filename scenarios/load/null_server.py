@@ -11,7 +11,7 @@ import gc
 import json
 import sys
 import time
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import uvloop
@@ -51,16 +51,26 @@ class NullServer(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser: answer."""
-        self._start = self._loop.time()
-        self._count = int(json.loads(b"".join(self._body))["max_tokens"])
-        self._sent, self._body = 0, []
+        body, self._body = b"".join(self._body), []
         self._parser = httptools.HttpRequestParser(self)
+        self._answer(json.loads(body))
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        self._start = self._loop.time()
+        self._count, self._sent = self._asked(body), 0
         self._write(_HEAD)
         self._loop.call_later(self._ttft, self._token)
 
+    def _asked(self, body: dict[str, Any]) -> int:
+        return int(body["max_tokens"])
+
+    def _event(self) -> bytes:
+        """The next token's."""
+        return _EVENT % time.monotonic_ns()
+
     def _token(self) -> None:
         self._sent += 1
-        event = _EVENT % time.monotonic_ns()
+        event = self._event()
         if self._sent < self._count:
             self._write(b"%x\r\n%s\r\n" % (len(event), event))
             due = self._start + self._ttft + self._sent * self._tpot
