@@ -14,6 +14,9 @@ from search.record import Job, Record
 UPPER = 0.75
 """The quantile of past durations that a trial is expected to stay under."""
 
+FIRST = 0.5
+"""What later starts take of a search's first, which builds kernels and fills compile caches for all of them."""
+
 SERVED = frozenset({State.COMPLETE, State.PRUNED, State.INVALID})
 
 
@@ -55,7 +58,8 @@ def _served(record: Record) -> list[Trial]:
 def _costs(own: Sequence[Trial], scenario: Scenario) -> Costs | None:
     if not own:
         return None
-    return Costs(scenario, _upper(map(_start, own)), _upper(_whole(trial, scenario) for trial in own))
+    starts = [_start(trial) * (FIRST if trial.number == 0 else 1.0) for trial in own]
+    return Costs(scenario, _upper(starts), _upper(_whole(trial, scenario) for trial in own))
 
 
 def fits(record: Record, job: Job, left: float, scenario: Scenario) -> bool:
