@@ -15,7 +15,7 @@ UPPER = 0.75
 """The quantile of past durations that a trial is expected to stay under."""
 
 FIRST = 0.5
-"""What later starts take of a search's first, which builds kernels and fills compile caches for all of them."""
+"""What later starts take of a search's first, which builds kernels and fills caches for all of them."""
 
 SERVED = frozenset({State.COMPLETE, State.PRUNED, State.INVALID})
 

@@ -18,10 +18,11 @@ import httpx
 import pytest
 
 from engines.contract import Config, CrashClass, Model, ServerCrashed, UnsupportedFlag
-from engines.host import this_host
+from engines.host import compute_processes, this_host
 from engines.ports import is_free
 from engines.registry import engine
 from engines.server import Server
+from engines.warm import Interpreters
 from scenarios.models import fetch
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -232,3 +233,34 @@ def test_a_flag_that_vllm_does_not_know_costs_no_start(model: Model, tmp_path: P
     ):
         pytest.fail("it started")
     assert not (tmp_path / "server.log").exists()
+
+
+@pytest.fixture
+def interpreters() -> Iterator[Interpreters]:
+    made = Interpreters()
+    yield made
+    made.close()
+
+
+def test_a_warm_vllm_is_the_cold_one_but_sooner(
+    vllm: Server, model: Model, tmp_path: Path, interpreters: Interpreters
+) -> None:
+    interpreter = interpreters.prepare(vllm.engine, model, devices=(0,), run_id="", folder=tmp_path)
+    assert interpreter is not None
+    assert interpreter.wait_warm(300), "the imports failed, or touched a GPU"
+    assert interpreter.pid not in compute_processes(this_host().devices)
+    log = tmp_path / "warm.log"
+    with Server(vllm.engine, vllm.config, model, log=log, interpreters=interpreters) as warm:
+        interpreters.close()
+        assert warm.warm and not vllm.warm
+        assert ask(warm, 48).text == ask(vllm, 48).text
+        assert non_default(warm) == non_default(vllm)
+    assert_gone(warm)
+    print(f"cold start {vllm.seconds['start']:.1f} s, warm {warm.seconds['start']:.1f} s")
+    assert warm.seconds["start"] < vllm.seconds["start"]
+
+
+def non_default(server: Server) -> str:
+    """The line in which vLLM says which of its arguments are not the default, less the port."""
+    (line,) = [line for line in server.log.read_text().splitlines() if "non-default args" in line]
+    return line.partition("non-default args")[2].replace(str(server.port), "PORT")
