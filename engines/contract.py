@@ -90,10 +90,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Launch:
-    """A command line and the variables to add to a clean environment."""
+    """A command line and the variables to add to a clean environment.
+
+    `container` is the tool's binary where argv starts a container that the tool's own end does not end.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    container: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ PASSED = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
         *("LD_LIBRARY_PATH", "HF_HOME", "SSL_CERT_FILE"),
+        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST"),
     }
 )
 PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "NCCL", "NVSHMEM", "TORCH_SYMM_MEM", "XDG_")

@@ -41,6 +41,10 @@ KILL_SECONDS = 3.0
 """How long SIGKILL is repeated; what stays after that is stuck in the kernel."""
 
 
+CONTAINER_SECONDS = 20.0
+"""How long the removal of a container may take."""
+
+
 def main() -> None:
     """Read the launch, then be guard and keeper."""
     spec = _read_line()
@@ -76,7 +80,7 @@ def _guard(inner: int, spec: dict[str, Any]) -> None:
         continue
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not _gone():
-        _say(event="ended", left=_end(0, spec["grace"]))
+        _say(event="ended", left=_end(0, spec))
 
 
 def _keep(spec: dict[str, Any]) -> None:
@@ -101,7 +105,7 @@ def _keep(spec: dict[str, Any]) -> None:
             _say(event="exited", code=ended[engine])
         stopping = stopping or _childless()
         _trim(spec["log"], spec["log_limit"])
-    _say(event="ended", left=_end(engine, spec["grace"]))
+    _say(event="ended", left=_end(engine, spec))
 
 
 def _hand_over(spec: dict[str, Any], desks: list[int]) -> bool:
@@ -154,8 +158,11 @@ def _start(spec: dict[str, Any], seat: socket.socket | None) -> int:
     os._exit(127)
 
 
-def _end(engine: int, grace: float) -> list[int]:
-    """TERM to the group and to whatever else descends from us, then KILL; returns the ids that stayed."""
+def _end(engine: int, spec: dict[str, Any]) -> list[int]:
+    """TERM to the group and to whatever else descends from us, then KILL; returns the ids that stayed.
+
+    A container that does not descend from us is removed by its id.
+    """
     members = _descendants()
     if engine in members:
         with contextlib.suppress(ProcessLookupError):
@@ -163,15 +170,34 @@ def _end(engine: int, grace: float) -> list[int]:
     for pid in members:
         if engine == 0 or _group(pid) != engine:
             _signal(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + spec["grace"]
     while not _gone() and time.monotonic() < deadline:
         time.sleep(0.02)
+    if spec.get("container"):
+        _remove(spec["container"], spec["env"])
     deadline = time.monotonic() + KILL_SECONDS
     while not _gone() and time.monotonic() < deadline:
         for pid in _descendants():
             _signal(pid, signal.SIGKILL)
         time.sleep(0.02)
     return _descendants()
+
+
+def _remove(container: dict[str, str], env: dict[str, str]) -> None:
+    """Have the container's tool remove it, whatever state it is in; it may be gone already."""
+    try:
+        with open(container["cidfile"]) as file:
+            identity = file.read().strip()
+    except OSError:
+        return
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    argv = [container["tool"], "rm", "--force", identity]
+    tool = os.posix_spawn(argv[0], argv, env, file_actions=quiet)
+    deadline = time.monotonic() + CONTAINER_SECONDS
+    while time.monotonic() < deadline:
+        if tool in _reap():
+            return
+        time.sleep(0.02)
 
 
 def _reap() -> dict[int, int]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Literal
 
 import platformdirs
 
-from engines.contract import EngineNotInstalled
+from engines.container import Container, find_tool
+from engines.contract import EngineNotInstalled, Launch
 
 RECORD = "runtime.json"
 """Written last into an engine's environment: one without it is unfinished and counts as absent."""
@@ -28,6 +29,12 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 
 BINARIES: Mapping[str, str] = {"tgi": "text-generation-launcher"}
 """Engines that are a program on PATH instead of a Python package."""
+
+INSIDE: Mapping[str, str] = {"tgi": BINARIES["tgi"], "vllm": "python3", "sglang": "python3"}
+"""Engines that may run in a container, and their program in its image."""
+
+PULL_SECONDS = 3600.0
+"""Longest wait for an image that the tool first has to fetch."""
 
 CPU_BUILDS = frozenset({"torch", "vllm"})
 """Engines that `ceiling engines install --cpu` knows."""
@@ -50,15 +57,37 @@ class Runtime:
     Attributes:
         kind: `venv` (made by `ceiling engines install`), `python` (an interpreter and variables),
             `path` (a binary on PATH), `container`.
-        program: the start of the argv: an interpreter, or a binary.
+        program: the start of the argv: an interpreter, or a binary; inside the container, if there is one.
         env: variables that the program needs (a PYTHONPATH, say).
         version: the engine's version.
+        container: what the program runs in (`ceiling engines add`).
     """
 
     kind: Literal["venv", "python", "path", "container"]
     program: tuple[str, ...]
     version: str
     env: Mapping[str, str] = field(default_factory=dict)
+    container: Container | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: the program, or the container's image."""
+        return f"{self.container.tool} {self.container.image}" if self.container else self.program[0]
+
+    def launch(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        mounts: Sequence[Path] = (),
+        gpus: bool = False,
+    ) -> Launch:
+        """The program with these arguments and variables besides its own; `mounts` a container can read."""
+        inner, variables = (*self.program, *arguments), {**self.env, **env}
+        if self.container is None:
+            return Launch(inner, variables)
+        argv = self.container.argv(inner, variables, mounts=mounts, gpus=gpus)
+        return Launch(argv, {}, self.container.binary if self.container.detached else None)
 
 
 def home() -> Path:
@@ -72,11 +101,12 @@ def environment(name: str) -> Path:
 
 
 def find(name: str) -> Runtime:
-    """The program of an engine: $CEILING_<NAME>_PYTHON, its environment under `home()`, a binary on PATH.
+    """The program of an engine: $CEILING_<NAME>_PYTHON, a container, an environment, a binary on PATH.
 
-    Raises EngineNotInstalled, which names the command that installs it.
+    The container is the one that was added, the environment the one below `home()`. Raises
+    EngineNotInstalled, which names the command that installs it.
     """
-    for place in (_python, installed, _path):
+    for place in (_python, _container, installed, _path):
         runtime = place(name)
         if runtime is not None:
             return runtime
@@ -88,6 +118,61 @@ def installed(name: str) -> Runtime | None:
     python = environment(name) / "bin" / "python"
     written = record(name)
     return Runtime("venv", (str(python),), str(written["version"])) if written and python.exists() else None
+
+
+def add(name: str, image: str, *, tool: str | None = None) -> Runtime:
+    """Have an engine run in a container from now on; its program there is asked for its version.
+
+    Raises EngineNotInstalled when there is no such tool or the image does not hold the engine.
+    """
+    if name not in INSIDE:
+        raise EngineNotInstalled(f"{name} does not run in a container: one of {', '.join(INSIDE)} does")
+    found, binary = find_tool(tool)
+    container = Container(found, binary, image)
+    ask = ["--version"] if name in BINARIES else ["-c", _ASK_VERSION, *DISTRIBUTIONS[name]]
+    try:
+        done = subprocess.run(
+            container.argv([INSIDE[name], *ask], {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PULL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineNotInstalled(f"{found} does not run {image}: {error}") from error
+    if done.returncode or not done.stdout.split():
+        last = (done.stderr.strip().splitlines() or ["it names no version"])[-1]
+        raise EngineNotInstalled(f"{image} does not hold {name}: {last}")
+    written = {"tool": found, "binary": binary, "image": image, "version": done.stdout.split()[-1]}
+    path = _container_record(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(written, indent=2) + "\n")
+    return _contained(name, written)
+
+
+def forget(name: str) -> bool:
+    """Run an engine in no container from now on; whether it did."""
+    path = _container_record(name)
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
+
+
+def _container(name: str) -> Runtime | None:
+    try:
+        return _contained(name, json.loads(_container_record(name).read_text()))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _contained(name: str, written: Mapping[str, str]) -> Runtime:
+    container = Container(written["tool"], written["binary"], written["image"])
+    return Runtime("container", (INSIDE[name],), written["version"], {}, container)
+
+
+def _container_record(name: str) -> Path:
+    return environment(name).with_suffix(".container.json")
 
 
 def record(name: str) -> dict[str, object]:
@@ -171,6 +256,9 @@ def _binary_version(binary: str) -> str:
 
 def _missing(name: str) -> str:
     if name in BINARIES:
-        return f"{name} is not installed: put {BINARIES[name]} on PATH (it is not a Python package)"
+        return (
+            f"{name} is not installed: put {BINARIES[name]} on PATH (it is not a Python package), "
+            f"or ceiling engines add {name} --container IMAGE"
+        )
     cpu = " (add --cpu on a machine without a GPU)" if name in CPU_BUILDS else " (it needs a GPU)"
     return f"{name} is not installed: ceiling engines install {name}{cpu}"

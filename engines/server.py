@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from engines import keeper
+from engines.container import named, running
 from engines.contract import Config, CrashClass, Engine, Launch, Model, ServerCrashed
 from engines.environment import clean_environment, held_devices, server_environment
 from engines.held import Held
@@ -182,8 +183,10 @@ class Server:
         return interpreter.hand_over(self.launch, self._keeper_spec())
 
     def _keeper_spec(self) -> dict[str, object]:
+        detached = self.launch.container is not None
         return {
-            "argv": self.launch.argv,
+            "argv": named(self.launch.argv, self._cidfile) if detached else self.launch.argv,
+            "container": {"tool": self.launch.container, "cidfile": str(self._cidfile)} if detached else None,
             "env": server_environment(self.launch, self._devices, self._marks()),
             "cwd": str(self.log.parent.absolute()),
             "log": str(self.log.absolute()),
@@ -191,6 +194,11 @@ class Server:
             "grace": self._grace,
             "parent": os.getpid(),
         }
+
+    @property
+    def _cidfile(self) -> Path:
+        """Where a container's tool writes its id."""
+        return self.log.absolute().with_name(f"{self.log.name}.{self._id[:8]}.cid")
 
     def _marks(self) -> dict[str, str]:
         return {SERVER: self._id, RUN_ID: self.run_id} if self.run_id else {SERVER: self._id}
@@ -228,8 +236,11 @@ class Server:
         started = time.monotonic()
         if self._keeper is None:
             return
-        self._keeper.end(self._grace + _KEEPER_SECONDS)
+        contained = keeper.CONTAINER_SECONDS if self.launch.container else 0.0
+        self._keeper.end(self._grace + _KEEPER_SECONDS + contained)
         stays = self._remains()
+        if not stays:
+            self._cidfile.unlink(missing_ok=True)
         self.seconds["stop"] = time.monotonic() - started
         if stays:
             raise ServerCrashed(
@@ -250,6 +261,8 @@ class Server:
         processes = survivors(self._is_mine)
         if processes:
             yield f"processes {sorted(processes)}"
+        if self.launch.container and (identity := running(self.launch.container, self._cidfile)):
+            yield f"container {identity[:12]}"
         if not is_free(self.port):
             yield f"port {self.port} taken"
         self.held = self.held.after(self._inventory)

@@ -8,7 +8,7 @@ from engines import argv, cli_flags, guards
 from engines.contract import Capabilities, Config, CrashClass, Infeasible, Launch, Model
 from engines.crash_log import classify
 from engines.health import answers
-from engines.host import Host
+from engines.host import Host, this_host
 from engines.model_shape import ModelShape, shape_of
 from engines.runtime import Runtime, find
 from engines.space import Space
@@ -57,8 +57,11 @@ class SGLang:
             arguments += ["--load-format", "dummy"]
         if model.max_length is not None:
             arguments += ["--context-length", str(model.max_length)]
-        return Launch(
-            (*runtime.program, "-m", MODULE, *arguments, *rendered), {**runtime.env, **QUIET, **variables}
+        return runtime.launch(
+            ["-m", MODULE, *arguments, *rendered],
+            {**QUIET, **variables},
+            mounts=[model.path.absolute()],
+            gpus=this_host().kind == "cuda",
         )
 
     def check(self, config: Config, model: Model, host: Host) -> None:
@@ -92,7 +95,8 @@ class SGLang:
 
     def _listed(self) -> cli_flags.Listed:
         runtime = self.runtime()
-        return cli_flags.ask(self.name, runtime, [*runtime.program, "-m", MODULE, "--help"])
+        ask = runtime.launch(["-m", MODULE, "--help"], {}, gpus=this_host().kind == "cuda")
+        return cli_flags.ask(self.name, runtime, ask.argv)
 
 
 def _check_speculation(config: Config, model: Model) -> None:

@@ -13,7 +13,7 @@ from engines import argv, cli_flags, guards
 from engines.contract import Capabilities, Config, CrashClass, Infeasible, Launch, Model
 from engines.crash_log import classify
 from engines.health import answers
-from engines.host import Host
+from engines.host import Host, this_host
 from engines.model_shape import ModelShape, shape_of
 from engines.runtime import Runtime, find
 from engines.space import Space
@@ -69,7 +69,10 @@ class TGI:
             )
             arguments += ["--max-total-tokens", str(model.max_length)]
             arguments += ["--max-input-tokens", str(longest)]
-        return Launch((*runtime.program, *arguments, *rendered), {**runtime.env, **QUIET, **variables})
+        gpus = this_host().kind == "cuda"
+        return runtime.launch(
+            [*arguments, *rendered], {**QUIET, **variables}, mounts=[model.path.absolute()], gpus=gpus
+        )
 
     def check(self, config: Config, model: Model, host: Host) -> None:
         """Static guards. Raises Infeasible."""
@@ -102,7 +105,7 @@ class TGI:
 
     def _listed(self) -> cli_flags.Listed:
         runtime = self.runtime()
-        return cli_flags.ask(self.name, runtime, [*runtime.program, "--help"])
+        return cli_flags.ask(self.name, runtime, runtime.launch(["--help"], {}).argv)
 
 
 def _check_weights(model: Model) -> None:

@@ -99,9 +99,11 @@ class Vllm:
             arguments += ["--load-format", "dummy"]
         if model.max_length is not None:
             arguments += ["--max-model-len", str(model.max_length)]
-        return Launch(
-            (*runtime.program, "-m", MODULE, *arguments, *rendered),
-            {**runtime.env, **QUIET, **_cpu_variables(config, model), **variables},
+        return runtime.launch(
+            ["-m", MODULE, *arguments, *rendered],
+            {**QUIET, **_cpu_variables(config, model), **variables},
+            mounts=[model.path.absolute()],
+            gpus=this_host().kind == "cuda",
         )
 
     def check(self, config: Config, model: Model, host: Host) -> None:
@@ -136,7 +138,8 @@ class Vllm:
 
     def _listed(self) -> cli_flags.Listed:
         runtime = self.runtime()
-        return cli_flags.ask(self.name, runtime, [*runtime.program, "-m", MODULE, "--help=all"])
+        ask = runtime.launch(["-m", MODULE, "--help=all"], {}, gpus=this_host().kind == "cuda")
+        return cli_flags.ask(self.name, runtime, ask.argv)
 
 
 def _with_lookup(config: Config) -> Config:

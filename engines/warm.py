@@ -86,6 +86,8 @@ class Interpreter:
         self._warm = warm
         marks = {SERVER: self.id, RUN_ID: run_id} if run_id else {SERVER: self.id}
         launch = engine.command({}, model, LOOPBACK, 0)
+        if engine.runtime().kind == "container":
+            raise EngineError(f"{engine.name} runs in a container, which starts cold")
         self._program = launch.argv[0]
         self._env = server_environment(launch, held_devices(engine, devices), marks)
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ class Interpreters:
 
         None for an engine that declares nothing, and for one whose imports have once been unfit.
         """
-        if declared(engine) is None or engine.name in self._unfit:
+        if declared(engine) is None or engine.name in self._unfit or engine.runtime().kind == "container":
             return None
         with self._lock:
             before = self._kept.get(engine.name)

@@ -99,7 +99,7 @@ def _engines(host: Host) -> Iterator[Check]:
         except EngineNotInstalled as error:
             yield Check("engines", name, _need(name), "not installed", _install(name, host, str(error)))
         else:
-            yield Check("engines", name, "ok", f"{found.version} ({found.kind}: {found.program[0]})")
+            yield Check("engines", name, "ok", f"{found.version} ({found.kind}: {found.place})")
 
 
 @dataclass(frozen=True)

@@ -81,31 +81,32 @@ def download(name: str, wanted: Sequence[str], target: Target, into: Path, pip_a
     for directory in (into, built):
         directory.mkdir(parents=True, exist_ok=True)
     command = ["download", "--dest", str(into), "--find-links", str(built), *target.options(), *wanted]
+    output = ""
     for _ in range(BUILDS):
         output = _pip([*command, *pip_args])
-        if output is None:
+        if not output:
             return
         lacking = re.search(r"No matching distribution found for (\S+)", output)
         if lacking is None or not _build(lacking[1], built, pip_args):
             break
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-    why = mend(output, "ceiling bundle") or (errors or output.splitlines()[-1:] or ["pip failed"])[0]
+    why = mend(output, "ceiling bundle") or (errors or output.splitlines()[-1:])[0]
     raise BadInput(f"no wheels for {name} on Python {target.python}, {target.arch}: {why}")
 
 
 def _build(requirement: str, into: Path, pip_args: Sequence[str]) -> bool:
     """Whether a wheel of it was made here that any machine takes."""
     before = set(into.iterdir())
-    if _pip(["wheel", "--no-deps", "--wheel-dir", str(into), requirement, *pip_args]) is not None:
+    if _pip(["wheel", "--no-deps", "--wheel-dir", str(into), requirement, *pip_args]):
         return False
     return any(wheel.name.endswith("-none-any.whl") for wheel in set(into.iterdir()) - before)
 
 
-def _pip(arguments: Sequence[str]) -> str | None:
-    """None when pip succeeds, else what it said."""
+def _pip(arguments: Sequence[str]) -> str:
+    """Empty when pip succeeds, else what it said."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr if done.returncode else None
+    return done.stdout + done.stderr + f"\npip ended with {done.returncode}" if done.returncode else ""
 
 
 def harness_wheel(into: Path, commit: str | None) -> Path:

@@ -45,9 +45,40 @@ def found() -> list[dict[str, Any]]:
         except EngineNotInstalled as error:
             row["fix"] = str(error)
         else:
-            row |= {"version": runtime.version, "kind": runtime.kind, "program": runtime.program[0]}
+            row |= {"version": runtime.version, "kind": runtime.kind, "program": runtime.place}
         rows.append(row)
     return rows
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Engine: tgi, vllm or sglang.")],
+    container: Annotated[
+        str, typer.Option("--container", help="Image that holds it; none: no longer in one.", metavar="IMAGE")
+    ],
+    tool: Annotated[
+        str | None, typer.Option("--tool", help="docker, podman or apptainer. Default: the first here.")
+    ] = None,
+) -> int:
+    """Have an engine run in a container from now on.
+
+    The image is asked for the engine's version, and fetched for that if it is not here.
+
+    Example: ceiling engines add tgi --container ghcr.io/huggingface/text-generation-inference:3.3.4
+
+    Example: ceiling engines add tgi --container none
+    """
+    from engines import runtime
+    from studies.terminal import out, steps
+
+    if container == "none":
+        there = runtime.forget(name)
+        out().print(f"{name} runs in no container" + (" any more" if there else ""))
+        return 0
+    steps()(f"asking {container} for its version of {name}")
+    made = runtime.add(name, container, tool=tool)
+    out().print(f"{name} {made.version} is ready ({made.place})", soft_wrap=True)
+    return 0
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
