@@ -96,11 +96,10 @@ class Space:
 
     def active(self, name: str, values: Config) -> bool:
         """Whether a parameter takes part, given the values of its parents (absent = default)."""
-        parameter = self[name]
-        return all(
-            self.active(parent, values) and values.get(parent, self[parent].default) in allowed
-            for parent, allowed in parameter.when.items()
-        )
+        for parent, allowed in self[name].when.items():
+            if values.get(parent, self[parent].default) not in allowed or not self.active(parent, values):
+                return False
+        return True
 
     def canonical(self, values: Config) -> dict[str, Value]:
         """The config with pinned values, without inactive flags and without flags at their default.

@@ -89,7 +89,8 @@ class Fidelity:
         output: share of the output length, in (0, 1]; below 1 in scenarios A and B only.
         block: which block of requests; the same block and seed give the same requests to every config.
         serial: at most this many requests a traffic, below its concurrency too; only for a server that
-            answers one request at a time, whose req/s does not depend on how many wait (the torch baseline).
+            answers one request at a time, whose req/s does not depend on how many wait (the torch baseline),
+            and for the published search's quick trials, which leave the regime.
     """
 
     requests: float = 1.0

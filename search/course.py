@@ -8,11 +8,11 @@ stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from engines.contract import Config
 from engines.space import Space, SpaceError
-from scenarios.ledger import Ledger, LedgerError
+from scenarios.ledger import LedgerError
 from scenarios.scenario import Scenario
 from scenarios.trial import Decide, State, Trial
 from search.joint import merged, split
@@ -26,11 +26,21 @@ ATTEMPTS = 3
 """How often a config is asked before it is held responsible for the loss of its workers."""
 
 
+class Journal(Protocol):
+    """What a course needs of a ledger: the events so far, and a place for more."""
+
+    events: list[dict[str, Any]]
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Keep one event, and give it back as a reader will see it."""
+        ...
+
+
 class Course:
     """Hands out asks and takes in what comes of them; the only writer of both to the ledger."""
 
     def __init__(
-        self, ledger: Ledger, strategy: Strategy, planner: Planner, space: Space, scenario: Scenario
+        self, ledger: Journal, strategy: Strategy, planner: Planner, space: Space, scenario: Scenario
     ) -> None:
         self.record = Record()
         self.exhausted = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from search.planners.feasibility import Feasibility
 
 STARTUP = 6
 """Scores before the model takes over from random draws."""
+
+REFIT = 0.2
+"""Share by which the scores must have grown before the kernel is fitted anew; until then it is kept."""
 
 CANDIDATES = 384
 NEIGHBOURS_OF = 4
@@ -43,6 +47,8 @@ class Gp:
         self._scores: list[float] = []
         self._running: dict[int, Config] = {}
         self._ranked: list[Config] = []
+        self._kernel: Any = None
+        self._fitted_to = 0
 
     def suggest(self) -> Config:
         """The candidate of highest expected improvement, then the next one, until something is told.
@@ -80,7 +86,7 @@ class Gp:
         if self._running:
             pending = self._encode.matrix(list(self._running.values()))
             x, scaled = np.vstack([x, pending]), np.concatenate([scaled, model.predict(pending)])
-            model = _conditioned(model, x, scaled)
+            model = _conditioned(model.kernel_, x, scaled)
         candidates = self._candidates()
         gains = _improvement(model, self._encode.matrix(candidates), float(scaled.max()))
         worth = gains * (1.0 - self._feasibility.risks(candidates))
@@ -88,13 +94,17 @@ class Gp:
         return [candidates[index] for index in order]
 
     def _fitted(self, x: Array, y: Array) -> GaussianProcessRegressor:
+        if self._kernel is not None and len(y) < (1.0 + REFIT) * self._fitted_to:
+            return _conditioned(self._kernel, x, y)
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
             length_scale=np.full(x.shape[1], 1.0), length_scale_bounds=(0.1, 20.0), nu=2.5
         ) + WhiteKernel(0.05, (1e-3, 0.5))
         model = GaussianProcessRegressor(kernel=kernel, random_state=self._seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return model.fit(x, y)
+            model.fit(x, y)
+        self._kernel, self._fitted_to = model.kernel_, len(y)
+        return model
 
     def _candidates(self) -> list[Config]:
         found: dict[str, Config] = {}
@@ -122,8 +132,8 @@ class Gp:
         return walk(self._space, lambda parameter: values.get(parameter.name, parameter.default))
 
 
-def _conditioned(model: GaussianProcessRegressor, x: Array, y: Array) -> GaussianProcessRegressor:
-    return GaussianProcessRegressor(kernel=model.kernel_, optimizer=None).fit(x, y)
+def _conditioned(kernel: Any, x: Array, y: Array) -> GaussianProcessRegressor:
+    return GaussianProcessRegressor(kernel=kernel, optimizer=None).fit(x, y)
 
 
 def _improvement(model: GaussianProcessRegressor, x: Array, best: float) -> Array:

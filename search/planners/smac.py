@@ -6,6 +6,7 @@ import logging
 import random
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,28 @@ INITIAL = 8
 TRIALS = 200
 CHALLENGERS = 500
 STARTS = 5
-STEPS = 25
+STEPS = 10
 """Of a local search: where the acquisition is flat, SMAC's own has no end."""
+
+SEED = 0
+"""Of the target function, as SMAC knows it; one for all trials, which it would else keep apart."""
 
 FEWEST = 4
 """Scores before its model is asked."""
+
+RANKED = 3
+"""Configs taken from one ranking (SMAC's own default is 8): many are passed over as surely crashing."""
 
 LEAVES = 1024
 """Of a tree. SMAC's own bound, a million, is allocated beforehand at every fit."""
 
 
 class Smac:
-    """Proposer of the `smac` planner. Costs are 1 / score, which SMAC models on a log scale."""
+    """Proposer of the `smac` planner. Costs are 1 / score, which SMAC models on a log scale.
+
+    Its config selector is asked directly: the intensifier, which repeats configs, has nothing to do where
+    each runs once, and its list of running ones takes ever longer to go through.
+    """
 
     name = "smac"
 
@@ -52,57 +63,27 @@ class Smac:
         self._rng = random.Random(seed)
         self._codes = _configspace(space, seed)
         self._facade = _facade(self._codes, seed) if len(self._codes) else None
-        self._drawn: tuple[Config, Any] | None = None
-        self._open: dict[int, Any] = {}
-        self._foreign: list[tuple[Config, float]] = []
-        self._trial_seed: int | None = None
+        self._selected: Iterator[Configuration] = iter(self._facade._config_selector if self._facade else ())
 
     def suggest(self) -> Config:
-        """One ask; what nobody accepts stays running in SMAC's books, which its model leaves out."""
-        self._drawn = None
-        if self._facade is not None:
+        """Its next config; at random once it has none."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    info = self._facade.ask()
+                return self._decoded(next(self._selected))
             except (StopIteration, ConfigurationSpaceExhaustedException):
-                self._facade = None
-            else:
-                self._begin(info.seed)
-                config = self._decoded(info.config)
-                self._drawn = (config, info)
-                return config
+                self._selected = iter(())
         return draw(self._space, self._rng)
 
     def accept(self, number: int, config: Config) -> None:
-        """Remember which ask became which trial."""
-        if self._drawn is not None and self._drawn[0] == config:
-            self._open[number] = self._drawn[1]
-        self._drawn = None
+        """It never selects a config twice, and learns nothing from those that run."""
 
     def tell(self, number: int, config: Config, score: float | None) -> None:
         """Scores go to the model; the rest stays out of it. Scores must be positive."""
-        info = self._open.pop(number, None)
-        if score is None:
+        if score is None or self._facade is None:
             return
-        if info is not None:
-            self._learn(info, score)
-        elif self._trial_seed is None:
-            self._foreign.append((config, score))
-        else:
-            self._learn(TrialInfo(config=self._coded(config), seed=self._trial_seed), score)
-
-    def _begin(self, seed: int | None) -> None:
-        """Configs that it did not ask count only under the seed that it gives to all of its own."""
-        self._trial_seed = seed
-        while self._foreign:
-            config, score = self._foreign.pop(0)
-            self._learn(TrialInfo(config=self._coded(config), seed=seed), score)
-
-    def _learn(self, info: TrialInfo, score: float) -> None:
-        if self._facade is not None:
-            value = TrialValue(cost=1.0 / score, time=0.0, status=StatusType.SUCCESS)
-            self._facade.tell(info, value, save=False)
+        value = TrialValue(cost=1.0 / score, time=0.0, status=StatusType.SUCCESS)
+        self._facade.tell(TrialInfo(config=self._coded(config), seed=SEED), value, save=False)
 
     def _decoded(self, codes: Configuration) -> dict[str, Value]:
         chosen = dict(codes)
@@ -197,7 +178,7 @@ def _facade(codes: ConfigurationSpace, seed: int) -> Any:
             acquisition_maximizer=_Maximizer(codes, seed),
             initial_design=RandomInitialDesign(scenario, n_configs=INITIAL),
             intensifier=Facade.get_intensifier(scenario, max_config_calls=1),
-            config_selector=ConfigSelector(scenario, retrain_after=1, min_trials=FEWEST),
+            config_selector=ConfigSelector(scenario, retrain_after=RANKED, min_trials=FEWEST),
             logging_level=False,
             overwrite=True,
         )

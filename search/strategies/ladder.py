@@ -5,14 +5,16 @@ from __future__ import annotations
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario
 from search.strategies.strategy import Setting
 
-LADDERS = ((0.25, 0.25, 0.5), (0.5, 0.5))
+LADDERS = ((0.125, 0.125, 0.25, 0.5), (0.25, 0.25, 0.5), (0.5, 0.5))
 """Shares of a scenario's requests, block by block; the finest whose first block keeps the regime is used."""
 
 FEWEST = 5
 """Requests that a block needs at least."""
 
-TURNOVERS = 1.5
-"""Requests that a block needs for each one in flight: fewer never fill the server."""
+TURNOVERS = 0.5
+"""Requests that a block's share must come to for each one in flight. The scorer sends at least one for each:
+a smaller share would cost as much, and be a smaller part of the scenario in name only.
+"""
 
 
 def ladder(setting: Setting) -> tuple[Plan, ...]:

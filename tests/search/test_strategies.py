@@ -123,7 +123,7 @@ def test_a_config_as_good_as_its_rival_is_rarely_dropped(tmp_path: Path) -> None
     """The stated error rate, with room for chance in 600 races."""
     search = Search(tmp_path, World(lambda engine, config: 10.0))
     plans = ladder(search.setting())
-    assert len(plans) == 3
+    assert len(plans) == 4
     world, dropped, races = search.world, 0, 600
     for number in range(races):
         draw = random.Random(number)
@@ -213,13 +213,24 @@ def test_two_engines_race_in_one_space(tmp_path: Path) -> None:
 def test_the_published_protocol(tmp_path: Path) -> None:
     events = Search(tmp_path, World(hill), strategy="published", scenario="C", trials=10).begin()
     first = next(event for event in events if event["event"] == "ask")
-    assert [plan["fidelity"]["requests"] for plan in first["plans"]] == [4 / 256]
+    assert [(plan["fidelity"]["requests"], plan["fidelity"]["serial"]) for plan in first["plans"]] == [
+        (4 / 256, 4)
+    ]
     finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
     assert len(finals) == 1
     assert finals[0]["plans"] == [asdict(Plan("C", "paper", 1337))]
-    best = max(trials(events, "default", "planner"), key=lambda trial: trial["score"] or 0.0)
+    best = max(trials(events, "planner"), key=lambda trial: trial["score"] or 0.0)
     assert finals[0]["config"] == best["config"]
     assert result(events)["submitted"]["trial"] == 10
+
+
+def test_the_published_protocol_never_weighs_the_default(tmp_path: Path) -> None:
+    """It lost to it: where nothing is better, it submits something worse."""
+    outcome = result(Search(tmp_path, World(flat_but_default), strategy="published", trials=5).begin())
+    assert outcome["default"]["trial"] == 0
+    assert outcome["submitted"]["config"]
+    alone = result(Search(tmp_path / "alone", World(hill), strategy="published", trials=1).begin())
+    assert alone["submitted"]["config"] == {}
 
 
 def test_whole_trials_and_one_finalist(tmp_path: Path) -> None:
@@ -230,12 +241,27 @@ def test_whole_trials_and_one_finalist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("letter", "shares"),
-    [("A", (0.25, 0.25, 0.5)), ("B", (0.25, 0.25, 0.5)), ("C", (0.5, 0.5)), ("D", (0.25, 0.25, 0.5))],
+    ("profile", "letter", "shares"),
+    [
+        ("paper", "A", (0.125, 0.125, 0.25, 0.5)),
+        ("paper", "B", (0.125, 0.125, 0.25, 0.5)),
+        ("paper", "C", (0.125, 0.125, 0.25, 0.5)),
+        ("paper", "D", (0.125, 0.125, 0.25, 0.5)),
+        ("cpu", "A", (0.25, 0.25, 0.5)),
+        ("cpu", "B", (0.5, 0.5)),
+        ("cpu", "C", (0.25, 0.25, 0.5)),
+        ("gpu-short", "C", (0.25, 0.25, 0.5)),
+    ],
 )
-def test_ladders_keep_the_regime(tmp_path: Path, letter: str, shares: tuple[float, ...]) -> None:
-    search = Search(tmp_path, World(hill), scenario=letter)
-    plans = ladder(search.setting())
+def test_ladders_keep_the_regime(
+    tmp_path: Path, profile: str, letter: str, shares: tuple[float, ...]
+) -> None:
+    setting = replace(
+        Search(tmp_path, World(hill)).setting(),
+        scenario=profiles.scenario(profile, letter),
+        profile=profile,
+    )
+    plans = ladder(setting)
     assert tuple(plan.fidelity.requests for plan in plans) == shares
     assert [plan.fidelity.block for plan in plans] == list(range(len(shares)))
     assert all(plan.fidelity.output == 1.0 for plan in plans)
