@@ -11,6 +11,7 @@ from typing import Any
 from studies.compare import Entry, Row, Table
 from studies.estimates import Estimate
 from studies.published import CITATION, Published, counterpart, leaderboard
+from studies.verdict import verdicts
 
 COLUMNS = (
     "table", "simulation", "mark", "method", "kind", "scenario", "reference", "speedup", "speedup_sem",
@@ -45,6 +46,16 @@ def _table(table: Table, focus: str | None) -> dict[str, Any]:
             for letter in table.scenarios
             if (top := table.ceiling(letter))
         },
+        "verdicts": [
+            {
+                "scenario": verdict.scenario,
+                "winner": verdict.winner.method,
+                "runner_up": verdict.runner_up and verdict.runner_up.method,
+                "lead": verdict.lead,
+                "sure": verdict.sure,
+            }
+            for verdict in verdicts(table)
+        ],
         "notes": list(table.notes),
         "runs": [str(run.path) for run in table.runs],
     }

@@ -235,10 +235,13 @@ def test_compare_calls_a_difference_under_the_noise_floor_none(
     _learn(tmp_path / "home", "cpu", HOST, spread)
     make_run("a", submitted=2.9)
     make_run("b", method="random", submitted=2.8)
-    done = here("compare", tmp_path / "runs")
+    done = here("compare", tmp_path / "runs", "--json", "c.json")
     assert done.returncode == 0, done.stderr
     verdict = next(line for line in done.stdout.splitlines() if line.startswith("C: tpe"))
     assert said in verdict
+    (told,) = json.loads((tmp_path / "c.json").read_text())["tables"][0]["verdicts"]
+    assert told["lead"] == pytest.approx(2.9 / 2.8)
+    assert told["sure"].startswith("no difference") == (said == "no difference")
 
 
 @pytest.mark.parametrize("ci", ["0%", "wide", "100%", "-3%"])
