@@ -87,8 +87,8 @@ def build(plan: Plan, model: Model) -> RequestSet:
     words = tokenizer.load(model.path)
     text = corpus(plan.text, words)
     drafts = [*_warmup(plan, scenario), *_scored(plan, scenario)]
-    writer = _Writer(words, text)
     places = _places(plan, scenario, text, words)
+    writer = _Writer(words, text, places)
     prompts = [writer.prompt(int(places[draft.place]), draft.input_tokens) for draft in drafts]
     count = scenario.warmup_requests
     warmup = tuple(_request(*item) for item in zip(range(count), drafts, prompts, strict=False))
@@ -217,28 +217,36 @@ def _distinct(starts: npt.NDArray[np.int64], text: Corpus) -> npt.NDArray[np.int
 class _Writer:
     """Cuts prompts out of a corpus so that the whole chat prompt has an exact number of tokens."""
 
-    def __init__(self, words: Tokenizer, text: Corpus) -> None:
+    def __init__(self, words: Tokenizer, text: Corpus, places: npt.NDArray[np.int64]) -> None:
         self._words = words
         self._text = text
         self._template = words.chat_tokens([{"role": "user", "content": "a"}]) - 1
+        self._heads = {self._head(int(place)) for place in places}
         self._written: set[str] = set()
 
     def prompt(self, start: int, target: int) -> str:
-        """Text from `start` on that was not written before.
+        """Text from `start` on, or from a few words later where no cut there has exactly `target` tokens.
 
-        From a few words later where no cut there has exactly `target` tokens, or it was.
+        It never moves to where another prompt begins, and no text comes twice.
         """
         if target <= self._template:
             raise ScenarioError(
                 f"prompts of {target} tokens leave no room for text beside the chat template's "
                 f"{self._template}: raise input_tokens"
             )
-        for later in range(_SLACK // 2):
-            text = self._cut(start + later, target)
+        for at in range(start, start + _SLACK // 2):
+            if at > start and self._head(at) in self._heads:
+                continue
+            text = self._cut(at, target)
             if text is not None and text not in self._written:
+                self._heads.add(self._head(at))
                 self._written.add(text)
                 return text
         raise TextError(f"no cut of the text makes a prompt of exactly {target} tokens: use another text")
+
+    def _head(self, at: int) -> bytes:
+        """What `_distinct` tells starts apart by."""
+        return self._text.tokens[at + 1 : at + 1 + PREFIX].tobytes()
 
     def _cut(self, start: int, target: int) -> str | None:
         length = target - self._template

@@ -16,7 +16,7 @@ from scenarios.models import open_model
 from scenarios.scenario import Fidelity, Plan, ScenarioError, Traffic
 from scenarios.texts import TextError
 from scenarios.tokenizer import load
-from scenarios.workload import WARMUP, WARMUP_OUTPUT, RequestSet, build, share
+from scenarios.workload import PREFIX, WARMUP, WARMUP_OUTPUT, RequestSet, build, share
 from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
@@ -219,6 +219,28 @@ def test_repeated_text_gives_no_prompt_twice(plan: Plan, model: Model, tmp_path:
     many.write_text(once.read_text() * 20)
     requests = build(replace(plan, text=f"jsonl:{many}"), model)
     assert len(set(heads(requests, model))) == len(prompts(requests))
+
+
+def test_prompts_at_every_other_word_of_a_text_begin_each_otherwise(model: Model, tmp_path: Path) -> None:
+    """Where a cut has to move it does not move to where the next prompt begins."""
+    sizes = {
+        "name": "dense",
+        "scenarios": {
+            "C": {
+                "bottleneck": "any",
+                "score": "geometric mean of req/s over the traffics",
+                "input_tokens": 64,
+                "output_tokens": 4,
+                "traffics": [{"name": "closed", "kind": "closed", "requests": 1300, "concurrency": 1}],
+            }
+        },
+    }
+    (tmp_path / "dense.yaml").write_text(yaml.safe_dump(sizes))
+    text = write_jsonl(tmp_path / "text.jsonl", documents=1, words=3100)
+    made = build(Plan("C", str(tmp_path / "dense.yaml"), 5, text=text), model)
+    words = load(model.path)
+    begun = [tuple(words.encode(prompt)[1 : PREFIX + 4]) for prompt in prompts(made)]
+    assert max(Counter(begun).values()) == 1
 
 
 def test_a_template_longer_than_the_prompt_is_refused(plan: Plan, tmp_path: Path) -> None:
