@@ -222,6 +222,7 @@ class _Writer:
         self._text = text
         self._template = words.chat_tokens([{"role": "user", "content": "a"}]) - 1
         self._heads = {self._head(int(place)) for place in places}
+        self._begins = words.word_starts()
         self._written: set[str] = set()
 
     def prompt(self, start: int, target: int) -> str:
@@ -235,7 +236,7 @@ class _Writer:
                 f"{self._template}: raise input_tokens"
             )
         for at in range(start, start + _SLACK // 2):
-            if at > start and self._head(at) in self._heads:
+            if at > start and not self._free(at):
                 continue
             text = self._cut(at, target)
             if text is not None and text not in self._written:
@@ -243,6 +244,10 @@ class _Writer:
                 self._written.add(text)
                 return text
         raise TextError(f"no cut of the text makes a prompt of exactly {target} tokens: use another text")
+
+    def _free(self, at: int) -> bool:
+        """Whether a word begins there, and no other prompt does."""
+        return bool(self._begins[self._text.tokens[at]]) and self._head(at) not in self._heads
 
     def _head(self, at: int) -> bytes:
         """What `_distinct` tells starts apart by."""
