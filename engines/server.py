@@ -295,11 +295,13 @@ def _last_lines(tail: str, count: int = 40) -> str:
 
 _RAISED = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+)")
 _HINT = re.compile(r"[Ee]rror\b|[Oo]ut of memory|cannot ")
+_VALIDATION = re.compile(r"(\d+ validation errors? for \w+)\s*\n(?:.*\n)??\s*(?=\S.*\[type=)")
 _ELSEWHERE = re.compile(r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b")
 
 
 def _telling_line(tail: str) -> str:
     """The line that says most about a death: the last error that does not point elsewhere, or the last."""
+    tail = _VALIDATION.sub(r"\1: ", tail)
     lines = [line.strip() for line in tail.splitlines() if line.strip() and not _ELSEWHERE.search(line)]
     raised = [found[1] for line in lines if (found := _RAISED.search(line))]
     hints = [line for line in lines if _HINT.search(line)]

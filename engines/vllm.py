@@ -168,13 +168,16 @@ def _cpu_cache_gib(model: Model, shape: ModelShape | None) -> int:
 
 
 def _check_batches(config: Config, model: Model, shape: ModelShape | None) -> None:
+    length = model.max_length or (shape.max_length if shape else math.inf)
+    threshold = int(config.get("long-prefill-token-threshold", 0))
+    if threshold > length:
+        raise Infeasible(f"long-prefill-token-threshold={threshold} is above the context of {length}")
     tokens, sequences = config.get("max-num-batched-tokens"), config.get("max-num-seqs")
     if tokens is None:
         return
     if sequences is not None and int(tokens) < int(sequences):
         raise Infeasible(f"max-num-batched-tokens={tokens} is below max-num-seqs={sequences}")
-    length = model.max_length or (shape.max_length if shape else 0)
-    if config.get("enable-chunked-prefill") is False and int(tokens) < length:
+    if config.get("enable-chunked-prefill") is False and int(tokens) < length < math.inf:
         raise Infeasible(
             f"max-num-batched-tokens={tokens} is below the context of {length}: without chunked prefill "
             "a whole prompt must fit in one step"

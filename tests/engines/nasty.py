@@ -78,6 +78,13 @@ def out_of_memory(port: int) -> None:
     sys.exit(1)
 
 
+def refused(port: int) -> None:
+    print("pydantic_core._pydantic_core.ValidationError: 1 validation error for SchedulerConfig")
+    print("  Value error, the threshold is above the context. [type=value_error, input_value=ArgsKwargs(())]")
+    print("    For further information visit the documentation")
+    sys.exit(1)
+
+
 def killed(port: int) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -92,5 +99,6 @@ def hang(port: int) -> None:
 
 if __name__ == "__main__":
     habit = sys.argv[1]
-    habits = (serve, say_environment, daemon, workers, stubborn, flood, out_of_memory, killed, vanish, hang)
+    habits = (serve, say_environment, daemon, workers, stubborn, flood, out_of_memory, refused, killed)
+    habits += (vanish, hang)
     {made.__name__: made for made in habits}[habit](int(sys.argv[2]))

@@ -199,6 +199,7 @@ def test_tgi_says_that_it_cannot_force_a_length() -> None:
     [
         ({"max-num-seqs": 512, "max-num-batched-tokens": 256}, "max-num-batched-tokens=256 is below max-num"),
         ({"enable-chunked-prefill": False, "max-num-batched-tokens": 8192}, "below the context of 32768"),
+        ({"long-prefill-token-threshold": 40960}, "threshold=40960 is above the context of 32768"),
         ({"tensor-parallel-size": 4, "data-parallel-size": 2}, "needs 8 devices, this host has 4"),
         (
             {"tensor-parallel-size": 3},

@@ -110,6 +110,11 @@ def test_a_flood_neither_blocks_the_engine_nor_fills_the_disk(tmp_path: Path, ru
             CrashClass.OUT_OF_MEMORY,
             "exit code 1 before it was ready: torch.OutOfMemoryError: CUDA out of memory. Tried",
         ),
+        (
+            "refused",
+            CrashClass.INCOMPATIBLE_FLAGS,
+            "validation error for SchedulerConfig: Value error, the threshold is above the context",
+        ),
         ("killed", CrashClass.UNKNOWN, "killed by signal 11"),
         ("vanish", CrashClass.UNKNOWN, "exit code 0 before it was ready"),
     ],
