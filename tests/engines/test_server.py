@@ -112,7 +112,7 @@ def test_a_flood_neither_blocks_the_engine_nor_fills_the_disk(tmp_path: Path, ru
         ),
         (
             "refused",
-            CrashClass.INCOMPATIBLE_FLAGS,
+            CrashClass.UNKNOWN,
             "validation error for SchedulerConfig: Value error, the threshold is above the context",
         ),
         ("killed", CrashClass.UNKNOWN, "killed by signal 11"),
