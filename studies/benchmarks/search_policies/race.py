@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from studies.benchmarks.search_policies.play import Policy, Run, play
@@ -87,13 +88,22 @@ def _runs(left: Sequence[Heat], processes: int) -> Iterator[tuple[Heat, Run]]:
         yield from ((heat, _run(heat)) for heat in left)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         running = {pool.submit(_run, heat): heat for heat in left}
         try:
             for ended in as_completed(running):
                 yield running[ended], ended.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A race that is killed leaves no process behind."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _run(heat: Heat) -> Run:
