@@ -40,6 +40,11 @@ class Case:
     ready_limit: float
 
     @property
+    def real(self) -> bool:
+        """Whether any of the engines is more than a simulation."""
+        return any(engine.real for engine in self.engines.values())
+
+    @property
     def paste_line(self) -> str:
         """A launcher's start as a line of shell, run where the snapshot was unpacked."""
         variables = {

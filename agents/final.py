@@ -80,7 +80,7 @@ def _copied(places: Places, record: Record) -> Path:
 
 def _launcher(case: Case, box: Box) -> Launcher:
     env = environment(case.spec.model, case.cuda, box)
-    return Launcher(box, env, case.ready_limit, len(case.spec.devices))
+    return Launcher(box, env, case.ready_limit, len(case.spec.devices), real=case.real)
 
 
 def _limit(case: Case, record: Record) -> float:

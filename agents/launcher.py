@@ -92,13 +92,16 @@ class Launcher:
         env: the launcher's variables, but for HOST and PORT.
         limit: seconds in which it must be ready.
         devices: how many it holds.
+        real: False in a run that has simulated engines only.
     """
 
-    def __init__(self, box: Box, env: Mapping[str, str], limit: float, devices: int) -> None:
+    def __init__(
+        self, box: Box, env: Mapping[str, str], limit: float, devices: int, *, real: bool = True
+    ) -> None:
         self.name = NAME
         self.capabilities = Capabilities(force_length=True, usage=True, logprobs=False)
         self.default_config: Config = {}
-        self.real = True
+        self.real = real
         self._box = box
         self._env = env
         self._limit = limit

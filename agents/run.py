@@ -110,7 +110,7 @@ class _Phase:
         workspace = Workspace(self._places.live / "workspace", place)
         workspace.write(brief(case, scenario(spec.profile, spec.scenario), place), again=again)
         env = environment(spec.model, case.cuda, place)
-        launcher = Launcher(place, env, case.ready_limit, len(spec.devices))
+        launcher = Launcher(place, env, case.ready_limit, len(spec.devices), real=case.real)
         with Meter(self._ledger, len(spec.devices), spec.budget) as meter:
             desk = Desk(case, self._record, meter, workspace, launcher)
             with Broker(self._places.socket, desk.answer):

@@ -98,6 +98,7 @@ class Scoring:
             out=self._case.run / "rows",
             observer=self._record.relay(job.number),
             limit_seconds=max(0.1, self._meter.wall_left),
+            simulated=not self._case.real,
         )
 
     def _ended(self, trial: Trial, job: _Job) -> float:

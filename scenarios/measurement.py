@@ -30,6 +30,8 @@ class Measurement:
         requests: counts: `asked`, `completed`, `failed`, `short`.
         request_set: sha256 over every request's prompt, lengths and schedule, in order.
         mark: what limits what the figures may be used for, such as `speed only` (dummy weights).
+        text: whether the answers come from the model: `verdict` (`from the model`, `not from the model`,
+            `not checked`), and `why` not or how it was found; None in measurements from before it was asked.
         rows: directory of the Parquet rows, relative to the run; None where they were not kept.
         started, seconds: wall-clock start (Unix time) and length of the measurement.
     """
@@ -50,6 +52,7 @@ class Measurement:
     seconds: float
     rows: str | None = None
     mark: str | None = None
+    text: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.invalid_reasons and self.score is not None:

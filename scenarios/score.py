@@ -19,7 +19,11 @@ from typing import Any
 from engines.contract import Model
 from engines.host import Device, this_host
 from engines.nvml import NVML, Inventory
+from engines.reference import LIMIT
 from scenarios import metrics, profiles, rows, tokenizer
+from scenarios.authenticity import sample
+from scenarios.authenticity.evidence import UNASKED, Text
+from scenarios.authenticity.grading import graded
 from scenarios.bystanders import Bystanders, Watch, shares
 from scenarios.device_use import Gauge, taken
 from scenarios.load import LoadReport, calibration, run
@@ -32,6 +36,7 @@ from scenarios.roofline import against, roofline
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario, Score, Traffic
 from scenarios.trial import Observer, Phase
 from scenarios.validity import Facts, Roofline, judge
+from scenarios.validity.text import FOREIGN
 from scenarios.workload import WARMUP, RequestSet, build
 
 FILE, FACTS = "measurement.json", "facts.json"
@@ -40,7 +45,7 @@ FILE, FACTS = "measurement.json", "facts.json"
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
 """Marks: random weights, whose text means nothing; a server that says that it only plays one."""
 
-__all__ = ["Unreachable", "rescore", "score"]
+__all__ = ["Unreachable", "authenticate", "rescore", "score"]
 
 
 def score(
@@ -60,18 +65,22 @@ def score(
     senders: int = 1,
     devices: tuple[Device, ...] | None = None,
     inventory: Inventory = NVML,
+    simulated: bool | None = None,
+    check_text: bool = False,
 ) -> Measurement:
     """Score the OpenAI-compatible server at `url`.
 
     `out` is the directory that gets the measurement's rows, in a directory named by its id; None keeps none.
     `limit_seconds` ends the load after so long, which makes the measurement invalid. `observer` is told when
     warm-up and measuring begin. `devices` are the GPUs that serve, as `inventory` shows them; None takes all
-    visible ones for a server on this machine. Raises Unreachable when nothing answers before the run,
-    ScenarioError and TextError for a request set that cannot be built.
+    visible ones for a server on this machine. `simulated` is whether the server is known to play one; None
+    takes its word for it. `check_text` holds a sample of the answers against the model afterwards, off the
+    clock (see `authenticate`). Raises Unreachable when nothing answers before the run, ScenarioError and
+    TextError for a request set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)
-    remote = ask(url, headers)
+    remote = _believed(ask(url, headers), simulated)
     name = chosen(remote, served_model, url)
     request_set = build(plan, model)
     identity = uuid.uuid4().hex
@@ -102,11 +111,38 @@ def score(
                 senders=senders,
                 on_stage=lambda stage: _tell(observer, stage, gauge, watch),
             )
-        facts = replace(_observed(facts, report, _identity(url, headers)), bystanders=watch.seen)
+        after = _identity(url, headers, simulated)
+        facts = replace(_observed(facts, report, after), bystanders=watch.seen)
         measured = _judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
         _write(place, FACTS, asdict(facts))
         _write(place, FILE, measured.to_json())
+        sampled = sample.sample(request_set.requests, rows.scan(place), request_set.digest)
+        sample.write(place / sample.FILE, sampled)
+        if check_text:
+            (measured,) = authenticate([place], model, held)
     return measured
+
+
+def authenticate(
+    directories: Sequence[Path], model: Model, devices: Sequence[Device] = (), limit: float = LIMIT
+) -> tuple[Measurement, ...]:
+    """Hold the kept samples of measurements against the model, and judge them again by what comes of it.
+
+    What is void already, or marked as what comes from no model, stays as it is. `devices` are GPUs that may
+    be used where they have room; `limit` is in seconds.
+    """
+    measurements = [_read(directory) for directory in directories]
+    open_ones = [
+        directory
+        for directory, one in zip(directories, measurements, strict=True)
+        if one.valid and one.mark is None and (directory / sample.FILE).is_file()
+    ]
+    texts = graded([sample.read(each / sample.FILE) for each in open_ones], model, devices, limit)
+    for directory, text in zip(open_ones, texts, strict=True):
+        facts = replace(_read_facts(directory), text=text)
+        _write(directory, FACTS, asdict(facts))
+        _write(directory, FILE, rescore(directory).to_json())
+    return tuple(_read(directory) for directory in directories)
 
 
 def rescore(directory: Path) -> Measurement:
@@ -117,9 +153,11 @@ def rescore(directory: Path) -> Measurement:
     for name in (FILE, FACTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} holds no {name}: name the rows of one whole measurement")
-    measured = Measurement.from_json(json.loads((directory / FILE).read_text(encoding="utf-8")))
-    facts = _read_facts(json.loads((directory / FACTS).read_text(encoding="utf-8")))
-    return _judged(measured, reduce(rows.scan(directory)), facts)
+    return _judged(_read(directory), reduce(rows.scan(directory)), _read_facts(directory))
+
+
+def _read(directory: Path) -> Measurement:
+    return Measurement.from_json(json.loads((directory / FILE).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -176,6 +214,7 @@ def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
     figures |= taken(blank.provenance.get("devices", ()), metrics.output_tokens(reduced))
     figures |= shares(facts.bystanders)
     figures |= against(reduced, facts.scenario, facts.roofline, score)
+    figures |= facts.text.figures()
     return replace(
         blank,
         invalid_reasons=reasons,
@@ -183,6 +222,7 @@ def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
         requests=metrics.counts(reduced, sum(facts.asked.values())),
+        text=facts.text.told(from_model=all(reason.code != FOREIGN for reason in reasons)),
     )
 
 
@@ -223,6 +263,14 @@ def _here(url: str, remote: Remote) -> bool:
     return Target.parse(url).local and not _simulated(remote)
 
 
+def _believed(remote: Remote, simulated: bool | None) -> Remote:
+    """With who owns its models set right where the caller knows whether it is simulated."""
+    if simulated is None or simulated == _simulated(remote):
+        return remote
+    owners = [SIMULATED] if simulated else [f"not {SIMULATED}, which it says"]
+    return replace(remote, identity={**remote.identity, "owners": owners})
+
+
 def _simulated(remote: Remote) -> bool:
     return remote.identity.get("owners") == [SIMULATED]
 
@@ -233,9 +281,11 @@ def _mark(model: Model, remote: Remote) -> str | None:
     return SPEED_ONLY if model.weights == "dummy" else None
 
 
-def _identity(url: str, headers: Mapping[str, str] | None) -> Mapping[str, Any] | None:
+def _identity(
+    url: str, headers: Mapping[str, str] | None, simulated: bool | None
+) -> Mapping[str, Any] | None:
     try:
-        return ask(url, headers).identity
+        return _believed(ask(url, headers), simulated).identity
     except Unreachable:
         return None
 
@@ -253,7 +303,14 @@ def _facts(
         template_tokens=shared,
         before=remote.identity,
         roofline=bound,
+        text=Text(_unchecked(_mark(model, remote))),
     )
+
+
+def _unchecked(mark: str | None) -> str:
+    """Why the text is not checked, before anybody has asked for it."""
+    marked = {SPEED_ONLY: "random weights", SIMULATED: "a simulated server's text comes from no model"}
+    return UNASKED if mark is None else marked[mark]
 
 
 def _observed(facts: Facts, report: LoadReport, after: Mapping[str, Any] | None) -> Facts:
@@ -273,7 +330,8 @@ def _write(place: Path, name: str, data: Mapping[str, Any]) -> None:
     partial.rename(place / name)
 
 
-def _read_facts(data: Mapping[str, Any]) -> Facts:
+def _read_facts(directory: Path) -> Facts:
+    data: dict[str, Any] = json.loads((directory / FACTS).read_text(encoding="utf-8"))
     scenario = dict(data["scenario"])
     scenario["score"] = Score(scenario["score"])
     scenario["traffics"] = tuple(
@@ -286,5 +344,6 @@ def _read_facts(data: Mapping[str, Any]) -> Facts:
             "scenario": Scenario(**scenario),
             "roofline": Roofline.from_json(bound) if bound else None,
             "bystanders": Bystanders.read(seen) if seen else None,
+            "text": Text.from_json(data["text"]) if "text" in data else Text(),
         }
     )

@@ -121,10 +121,16 @@ class Tokenizer:
                 f"the chat template fails ({error}): mend it in tokenizer_config.json"
             ) from error
 
+    def chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids that a chat server makes of `messages`, ready for the answer."""
+        ids: list[int] = self._backend.encode(
+            self.chat(messages), add_special_tokens=self._template is None
+        ).ids
+        return ids
+
     def chat_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens that a chat server counts as the prompt of `messages`."""
-        text = self.chat(messages)
-        return len(self._backend.encode(text, add_special_tokens=self._template is None).ids)
+        return len(self.chat_ids(messages))
 
     def chunk_tokens(self, chunks: Sequence[str]) -> list[int]:
         """Tokens of a streamed text, by chunk: a token belongs to the chunk that completes it.

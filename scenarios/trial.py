@@ -24,6 +24,10 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
+CHECKED = frozenset({"default", "final"})
+"""Origins of trials whose answers are held against the model. What others measure only steers a search."""
+
+
 class Phase(StrEnum):
     """What a trial in flight is doing."""
 
@@ -70,8 +74,9 @@ class Trial:
     Attributes:
         score: the last valid measurement's, None unless `complete` or `pruned` with one.
         crash: class and one line (crashed, infeasible).
-        seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`.
-        gpu_seconds: devices x wall from launch to confirmed teardown.
+        seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`, and `check`
+            where answers were held against the model after the teardown.
+        gpu_seconds: devices x wall from launch to confirmed teardown and the end of that check.
         command: the launch as one line of shell that a person can paste, always that of a cold start.
         warm: whether the server's imports were done ahead of its launch (engines/warm.py).
         held: the GPUs that it held, with their memory before the launch and after the teardown, and who else

@@ -12,13 +12,17 @@ from engines.contract import CrashClass, Engine, Infeasible, ServerCrashed, Unsu
 from engines.host import Host, this_host
 from engines.nvml import NVML, Inventory
 from engines.ports import LOOPBACK
+from engines.reference import LIMIT
 from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
 from engines.warm import interpreters
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
-from scenarios.score import Unreachable, score
-from scenarios.trial import Decide, Drop, Observer, Phase, State, Trial, TrialSpec
+from scenarios.score import Unreachable, authenticate, score
+from scenarios.trial import CHECKED, Decide, Drop, Observer, Phase, State, Trial, TrialSpec
+
+GRACE = 30.0
+"""Seconds after its deadline that the check of a trial's answers may take."""
 
 ANY_PORT = 8000
 """The port of a command line that is shown, not run."""
@@ -70,6 +74,11 @@ def _blank(spec: TrialSpec, state: State) -> Trial:
     )
 
 
+def _void(spec: TrialSpec, measurement: Measurement) -> Trial:
+    reason = measurement.invalid_reasons[0]
+    return replace(_blank(spec, State.INVALID), detail=f"{reason.code}: {reason.detail}")
+
+
 @dataclass
 class _Run:
     engine: Engine
@@ -97,15 +106,17 @@ class _Run:
         except ServerCrashed as error:
             ended = self._crashed(error, started=ready is not None)
         gone = time.monotonic()
+        ended = self._settled(ended, server)
         left = server.seconds.get("stop", 0.0) if stopping is None else gone - stopping
         started = (ready or gone - left) - began
         return replace(
             ended,
             measurements=tuple(self.measurements),
             seconds=_rounded(
-                {"start": started, "measure": gone - began - started - left, "stop": left},
+                {"start": started, "measure": gone - began - started - left, "stop": left}
+                | ({"check": time.monotonic() - gone} if self._held_back else {}),
             ),
-            gpu_seconds=round(len(self.spec.devices) * (gone - began), 3),
+            gpu_seconds=round(len(self.spec.devices) * (time.monotonic() - began), 3),
             launched=launched,
             command=shell_line(server.launch),
             warm=server.warm,
@@ -169,13 +180,36 @@ class _Run:
             limit_seconds=self._limit(),
             devices=server.held.devices,
             inventory=self.inventory,
+            simulated=not self.engine.real,
         )
         self.measurements.append(measurement)
-        self.observer(self._event("measurement", **measurement.to_json()))
+        if not self._held_back:
+            self._tell(measurement)
         return measurement
 
+    @property
+    def _held_back(self) -> bool:
+        """Whether measurements are told only once their text has been held against the model."""
+        return self.spec.origin in CHECKED and self.spec.model.weights == "real" and self.engine.real
+
+    def _settled(self, ended: Trial, server: Server) -> Trial:
+        """With the text of all measurements checked: the server is gone, its devices are free for that."""
+        if not self._held_back:
+            return ended
+        places = [Path(self.spec.run) / "rows" / one.id for one in self.measurements]
+        limit = LIMIT if self.deadline is None else max(self._left(), 0.0) + GRACE
+        self.measurements = list(authenticate(places, self.spec.model, server.held.devices, limit))
+        for measurement in self.measurements:
+            self._tell(measurement)
+        wrong = [one for one in self.measurements if not one.valid]
+        if wrong and ended.state in (State.COMPLETE, State.PRUNED):
+            return _void(self.spec, wrong[0])
+        return ended
+
+    def _tell(self, measurement: Measurement) -> None:
+        self.observer(self._event("measurement", **measurement.to_json()))
+
     def _not_valid(self, measurement: Measurement) -> Trial:
-        reason = measurement.invalid_reasons[0]
         if self._over():
             return self._stopped("the budget ended during the measurement")
         patience = self.spec.patience
@@ -183,7 +217,7 @@ class _Run:
             return replace(
                 _blank(self.spec, State.PRUNED), detail=f"not done after {patience:.0f} s: clearly behind"
             )
-        return replace(_blank(self.spec, State.INVALID), detail=f"{reason.code}: {reason.detail}")
+        return _void(self.spec, measurement)
 
     def _crashed(self, error: ServerCrashed, *, started: bool) -> Trial:
         if error.crash is CrashClass.START_TIMEOUT and self._over():

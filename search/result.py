@@ -17,6 +17,9 @@ from search.strategies.strategy import Setting, Strategy
 
 Events = Sequence[Mapping[str, Any]]
 
+SPLIT = {"start": ("start",), "measure": ("measure", "check"), "stop": ("stop",)}
+"""What trials' seconds are summed to; measuring includes holding the answers against the model."""
+
 
 def result(events: Events) -> dict[str, Any]:
     """The `result` event's fields; `curve` is a list of [GPU-seconds, best score so far]."""
@@ -98,9 +101,10 @@ def _about(trial: Trial) -> dict[str, Any]:
 
 
 def _split(record: Record, spent: float) -> dict[str, float]:
+    trials = record.trials.values()
     parts = {
-        part: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in record.trials.values())
-        for part in ("start", "measure", "stop")
+        name: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in trials for part in made_of)
+        for name, made_of in SPLIT.items()
     }
     idle = max(0.0, spent - sum(parts.values()))
     return {part: round(seconds, 3) for part, seconds in {**parts, "idle": idle}.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -31,8 +34,20 @@ def show(console: Console, measurement: Measurement) -> None:
     for line in (roofline_words(measurement.metrics, measurement.provenance), use_words(measurement.metrics)):
         if line:
             console.print(line, soft_wrap=True)
+    if measurement.text is not None:
+        console.print(_origin(measurement.text), soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in measurement.requests.items())
     console.print(f"requests: {counts}; request set {measurement.request_set[:16]}")
+
+
+def _origin(text: Mapping[str, Any]) -> str:
+    """Where the answers come from, in a line."""
+    if "why" in text:
+        return f"text: {text['verdict']} ({text['why']})"
+    return (
+        f"text: {text['verdict']} ({text['agreement']:.1%} of {text['tokens']} tokens in {text['answers']} "
+        f"answers are its own choice; checked in {text['seconds']:.0f} s)"
+    )
 
 
 def _interval(measurement: Measurement) -> str:

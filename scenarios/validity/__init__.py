@@ -3,7 +3,7 @@
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
 from scenarios.roofline import Roofline
-from scenarios.validity import answers, client, company, stream
+from scenarios.validity import answers, client, company, stream, text
 from scenarios.validity.facts import Case, Check, Facts
 
 CODES: dict[str, str] = {
@@ -22,6 +22,7 @@ CODES: dict[str, str] = {
     "repeat-cache": "a request sent again is answered without decoding",
     "looping": "the speed rests on guessing text that repeats itself",
     "canned-text": "different prompts got the same answer",
+    "text-not-from-model": "answers that the model itself would not have given",
     "unreachable": "the server did not answer after the run",
     "server-changed": "the server says something else of itself after the run, or is another process",
     "other-process": "another process had the device during the run",
@@ -54,6 +55,7 @@ CHECKS: tuple[Check, ...] = (
     stream.impossible_speed,
     answers.looping,
     answers.canned_text,
+    text.not_from_model,
 )
 
 

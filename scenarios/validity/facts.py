@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from scenarios.authenticity.evidence import Text
 from scenarios.bystanders import Bystanders
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
@@ -29,6 +30,7 @@ class Facts:
         loop_lag: by how much the client's event loop came late, p95 in seconds, of the worst stage.
         busy: share of its core that the busiest sender took.
         before, after: what the server said of itself; `after` None when it no longer answered.
+        text: what is known of where the answers come from.
         bystanders: what else ran on the server's machine, None where that is another one.
     """
 
@@ -42,6 +44,7 @@ class Facts:
     after: Mapping[str, Any] | None = None
     roofline: Roofline | None = None
     bystanders: Bystanders | None = None
+    text: Text = field(default_factory=Text)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def traffic(self, name: str) -> Traffic:

@@ -72,6 +72,13 @@ def score(
             help="GPU that serves, as CUDA counts (repeat it): its power, memory and roofline. Default: all.",
         ),
     ] = None,
+    check_text: Annotated[
+        bool,
+        typer.Option(
+            "--text-check/--no-text-check",
+            help="Afterwards hold a sample of the answers against the model (needs the torch engine).",
+        ),
+    ] = True,
     json: JsonOption = None,
 ) -> int:
     """Score a running OpenAI-compatible server.
@@ -121,6 +128,7 @@ def score(
                 observer=view,
                 headers=headers,
                 devices=serving,
+                check_text=check_text,
             )
 
         if repeats is None and within is None:

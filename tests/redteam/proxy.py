@@ -54,6 +54,8 @@ class Attack:
     """Any of which the scorer must give; none: the measurement must be valid."""
     scenario = "D"
     headers = ""
+    owner = ""
+    """Whose it says that its models are."""
     limit: float | None = None
     rounds = 1
     """Measurements of one seed, of which the last is judged."""
@@ -88,7 +90,8 @@ class Attack:
     def server(self) -> MockServer:
         """The proxy's server; it names the models that are behind it."""
         models = httpx.get(f"{self.upstream.url}/v1/models").json()["data"]
-        return MockServer(answer=self, models=[model["id"] for model in models], extra_headers=self.headers)
+        names = [model["id"] for model in models]
+        return MockServer(answer=self, models=names, owner=self.owner, extra_headers=self.headers)
 
 
 def content(event: bytes) -> str:

@@ -82,6 +82,7 @@ class MockServer:
 
     answer: Answer = field(default_factory=Timing)
     models: Iterable[str] = ("mock",)
+    owner: str = ""
     keep_alive: bool = True
     extra_headers: str = ""
     bodies: list[Body] = field(default_factory=list)
@@ -138,8 +139,9 @@ class MockServer:
             writer.close()
 
     async def _get(self, writer: asyncio.StreamWriter, path: str) -> None:
+        owner = {"owned_by": self.owner} if self.owner else {}
         known = {
-            "/v1/models": {"object": "list", "data": [{"id": name} for name in self.models]},
+            "/v1/models": {"object": "list", "data": [{"id": name, **owner} for name in self.models]},
             "/health": {},
         }
         status = "200 OK" if path in known else "404 Not Found"

@@ -79,7 +79,7 @@ def test_rows_are_kept_and_score_the_same_again(measured: tuple[Measurement, Pat
     place = out / one.id
     assert len(rows.read(place)) == 72 + 2 + 6
     assert rescore(place) == one
-    assert sorted(path.suffix for path in place.iterdir()) == [".json", ".json", ".parquet"]
+    assert sorted(path.suffix for path in place.iterdir()) == [".json", ".json", ".jsonl", ".parquet"]
 
 
 def test_a_score_is_also_a_fraction_of_the_roofline(

@@ -1,0 +1,157 @@
+"""How likely a model itself finds given answers, token by token: the judge of what a server answered.
+
+It runs inside the torch engine's own environment, as a script, and so imports nothing of Ceiling's. Each line
+of the input is an item: `prompt` and `answer` (token ids) and `spans` (stretches [start, end) of the answer).
+The first line of the output says how it was worked out; then there is one line an item with, for each token
+of the spans in order, `logprob`, `gap` (nats to the likeliest token) and `rank` (0: the likeliest), under the
+model's own weights and given all that stands before the token. Tokens that end an answer are left out of
+account, as in a server that is told not to end it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+NICE = 10
+"""A measurement that runs on this machine goes first."""
+ROOM = 1.3
+"""Memory that the pass may need, by the memory of the weights."""
+PLENTY = 2 << 30
+
+
+def device_and_dtype(weights: int, wanted: str) -> tuple[str, str]:
+    """Where `weights` bytes of parameters in single precision fit: a free GPU first, halves if need be."""
+    import torch
+
+    if wanted != "cpu" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        for dtype, share in (("float32", 1.0), ("bfloat16", 0.5)):
+            if free > ROOM * share * weights + PLENTY:
+                return "cuda", dtype
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_AVPHYS_PAGES")
+    free = max(page * pages, available())
+    return "cpu", "float32" if free > ROOM * weights + PLENTY else "bfloat16"
+
+
+def available() -> int:
+    """Bytes of memory that Linux would give without swapping; 0 where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    known = dict(line.split(":", 1) for line in lines if ":" in line)
+    return 1024 * int(known.get("MemAvailable", "0 kB").split()[0])
+
+
+def load(path: str, wanted: str) -> tuple[Any, list[int]]:
+    """The model, and the tokens that end an answer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
+    size = 4 * sum(parameter.numel() for parameter in empty.parameters())
+    device, dtype = device_and_dtype(size, wanted)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    return model.to(device).eval(), ending(path, model)
+
+
+def ending(path: str, model: Any) -> list[int]:
+    """Token ids that end an answer, by generation config and tokenizer."""
+    from transformers import AutoTokenizer
+
+    said = (model.generation_config.eos_token_id, AutoTokenizer.from_pretrained(path).eos_token_id)
+    return sorted({one for ids in said for one in ([ids] if isinstance(ids, int) else ids or ())})
+
+
+def places(answer: int, spans: Sequence[Sequence[int]]) -> list[int]:
+    """Places in an answer of so many tokens that lie in a span."""
+    return [place for start, end in spans for place in range(start, min(end, answer))]
+
+
+def judged(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, list[float]]:
+    """Figures of one item: one forward pass up to the last token that is looked at."""
+    import torch
+
+    wanted = places(len(item["answer"]), item["spans"])
+    if not wanted:
+        return {"logprob": [], "gap": [], "rank": []}
+    tokens = [*item["prompt"], *item["answer"][: wanted[-1] + 1]]
+    before = [len(item["prompt"]) + place - 1 for place in wanted]
+    device = model.device
+    chosen = torch.tensor([tokens[place + 1] for place in before], device=device)
+    with torch.inference_mode():
+        out = model(
+            torch.tensor([tokens[:-1]], device=device),
+            logits_to_keep=torch.tensor(before, device=device),
+            use_cache=False,
+        )
+        logits = out.logits[0].float()
+        logits[:, list(ends)] = float("-inf")
+        own = logits.gather(1, chosen[:, None])
+        logprob = (own - logits.logsumexp(1, keepdim=True))[:, 0]
+        gap = (logits.max(1, keepdim=True).values - own)[:, 0]
+        rank = (logits > own).sum(1)
+    return {
+        "logprob": [_finite(value) for value in logprob.tolist()],
+        "gap": [_finite(value) for value in gap.tolist()],
+        "rank": rank.tolist(),
+    }
+
+
+def _finite(value: float) -> float:
+    """Tokens that are left out of account have no likelihood; JSON has no infinity."""
+    return round(max(-99.0, min(99.0, value)), 4)
+
+
+def results(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """How it is worked out, then the items' figures."""
+    import torch
+    import transformers
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    began = time.monotonic()
+    model, ends = load(options.model, options.device)
+    yield {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "device": str(model.device.type),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "load_seconds": round(time.monotonic() - began, 2),
+    }
+    with Path(options.input).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield judged(model, ends, json.loads(line))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    line = argparse.ArgumentParser(prog="torch_reference", description=(__doc__ or "").splitlines()[0])
+    line.add_argument("--model", required=True, metavar="DIR", help="Hugging Face model directory")
+    line.add_argument("--input", required=True, metavar="FILE", help="items as JSON lines")
+    line.add_argument("--output", required=True, metavar="FILE", help="figures as JSON lines")
+    line.add_argument("--device", default="auto", choices=["auto", "cpu"])
+    line.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's own)")
+    return line
+
+
+def main() -> None:
+    """Writes the output under its name only when it is whole."""
+    options = parser().parse_args()
+    os.nice(NICE)
+    partial = Path(f"{options.output}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for result in results(options):
+            file.write(json.dumps(result) + "\n")
+    partial.rename(options.output)
+
+
+if __name__ == "__main__":
+    main()
