@@ -21,7 +21,7 @@ def guarded() -> Iterator[None]:
     """Watch over the descendants that this process has now, until the block is left."""
     below = psutil.Process().children(recursive=True)
     guard = subprocess.Popen(
-        [sys.executable, "-I", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-P", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
     )
     assert guard.stdin is not None
     guard.stdin.write("".join(f"{process.pid}\n" for process in below))

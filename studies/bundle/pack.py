@@ -80,7 +80,7 @@ def pack(bundle: Bundle, place: Path, echo: Callable[[str], None]) -> dict[str, 
 def _files(bundle: Bundle, scratch: Path, echo: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     """Every file, and its path once unpacked."""
     pins = {name: bundle.pins.get(name) for name in bundle.environments}
-    wanted = {name: requirements(name, file, scratch) for name, file in pins.items()}
+    wanted = {name: requirements(name, file, bundle.target) for name, file in pins.items()}
     for name, asked in wanted.items():
         echo(f"downloading wheels for {name} (Python {bundle.target.python}, {bundle.target.arch})")
         into = scratch / name

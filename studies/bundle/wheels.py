@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from engines.install import RECIPES, mend
 from studies.errors import BadInput
 
@@ -44,21 +47,31 @@ class Target:
             *platforms,
         ]
 
+    def markers(self) -> dict[str, str]:
+        """What environment markers of requirements see there."""
+        return {
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "platform_machine": self.arch,
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "os_name": "posix",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
 
-def requirements(name: str, pins: Path | None, scratch: Path) -> list[str]:
+
+def requirements(name: str, pins: Path | None, target: Target) -> list[str]:
     """What pip is asked for. A file of pins is the whole list: nothing but what it names is downloaded.
 
-    The harness's requirements come in the versions that are installed here.
+    What the harness depends on comes in the versions that are installed here.
     """
     if pins is not None:
         if not pins.is_file():
             raise BadInput(f"--pins {name}={pins}: there is no such file")
         return ["--no-deps", "--requirement", str(pins)]
     if name == "harness":
-        constraints = scratch / "constraints.txt"
-        constraints.write_text("".join(f"{one}\n" for one in sorted(_installed())))
-        needed = [line for line in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in line]
-        return ["--constraint", str(constraints), *needed]
+        return ["--no-deps", *sorted(_closure(DISTRIBUTION, target))]
     recipe = RECIPES.get((name, "gpu"))
     if recipe is None:
         known = ", ".join(engine for engine, build in RECIPES if build == "gpu")
@@ -66,10 +79,34 @@ def requirements(name: str, pins: Path | None, scratch: Path) -> list[str]:
     return [f"{recipe.package}=={recipe.version}", *recipe.beside]
 
 
-def _installed() -> Iterator[str]:
-    for one in metadata.distributions():
-        if one.metadata["Name"] != DISTRIBUTION and "+" not in one.version:
-            yield f"{one.metadata['Name']}=={one.version}"
+def _closure(root: str, target: Target) -> Iterator[str]:
+    """A distribution's dependencies for the target, all the way down, in the versions installed here."""
+    seen: set[tuple[str, str]] = set()
+    waiting = [(root, "")]
+    while waiting:
+        name, extra = waiting.pop()
+        for line in _requires(name):
+            needed = Requirement(line)
+            if needed.marker is not None and not needed.marker.evaluate({**target.markers(), "extra": extra}):
+                continue
+            fresh = {(canonicalize_name(needed.name), each) for each in ("", *needed.extras)} - seen
+            yield from (_pinned(each) for each, of in fresh if not of)
+            seen |= fresh
+            waiting += fresh
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _pinned(name: str) -> str:
+    try:
+        return f"{name}=={metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return name
 
 
 def download(name: str, wanted: Sequence[str], target: Target, into: Path, pip_args: Sequence[str]) -> None:
