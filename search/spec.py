@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from engines.contract import Config, Engine, Model, Value
 from engines.host import Host
 from engines.registry import engine as engine_named
 from engines.space import Space, SpaceError
+from engines.space_file import SpaceFile, load
 from engines.warm import Starts
 from scenarios import profiles
 from scenarios.models import digest
-from search import planners, strategies
+from search import pins, planners, strategies
 from search.experts import experts
 from search.joint import joint
 from search.narrow import narrowed
@@ -36,7 +38,10 @@ class SearchSpec:
         devices: how many are held; trials of one device each run side by side.
         seed, eval_seed: of the requests searched on, and of those held out for the end.
         planner_seed: None: the same as `seed`.
-        fixed: flags that no planner varies, as `flag` (every engine that has it) or `engine/flag`.
+        fixed: flags that no planner varies, as `flag` (every engine that has it) or `engine/flag`; each at
+            one of its choices, or at `default`.
+        forced: flags that every trial gets, even if the space does not hold them.
+        space_files: files that replace the engines' own spaces (see engines/spaces).
         text: source of the prompts; None: the profile's.
         trials: cap on the trials before the final ones.
         baseline: whether the torch baseline is scored first (or taken from what is kept).
@@ -56,6 +61,8 @@ class SearchSpec:
     eval_seed: int = 1337
     planner_seed: int | None = None
     fixed: Mapping[str, Value] = field(default_factory=dict)
+    forced: Mapping[str, Value] = field(default_factory=dict)
+    space_files: tuple[Path, ...] = ()
     text: str | None = None
     trials: int | None = None
     baseline: bool = True
@@ -66,6 +73,8 @@ class SearchSpec:
         data = asdict(self)
         data["engines"] = list(self.engines)
         data["fixed"] = dict(self.fixed)
+        data["forced"] = dict(self.forced)
+        data["space_files"] = [{"path": str(each), "digest": _digest(each)} for each in self.space_files]
         data["model"] = {
             "path": str(self.model.path),
             "name": self.model.name,
@@ -112,11 +121,11 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
         engine.runtime()
     _check_budget(spec, engines)
     seen = replace(host, devices=host.devices[: spec.devices])
-    spaces = {
-        name: narrowed(engine.space(seen), engine, spec.model, seen) for name, engine in engines.items()
-    }
-    spaces = _fixed(spaces, spec.fixed)
+    spaces = _spaces(spec, engines, seen)
     defaults = {name: _default(engine, spaces[name]) for name, engine in engines.items()}
+    if spec.fixed or spec.forced:
+        for name, engine in engines.items():
+            engine.check(defaults[name], spec.model, seen)
     known = {name: experts(spaces[name], defaults[name]) for name in engines}
     told = replace(setting, defaults=defaults, experts=known)
     return Prepared(spec, engines, spaces, joint(spaces), told)
@@ -164,25 +173,36 @@ def _check_budget(spec: SearchSpec, engines: Mapping[str, Engine]) -> None:
             )
 
 
-def _fixed(spaces: Mapping[str, Space], fixed: Mapping[str, Value]) -> dict[str, Space]:
-    made = dict(spaces)
-    for flag, value in fixed.items():
-        engine, slash, name = flag.rpartition("/")
-        targets = [engine] if slash else [each for each, space in spaces.items() if name in space.names]
-        if not targets or any(target not in spaces for target in targets):
-            known = sorted({each for space in spaces.values() for each in space.names})
-            raise SearchError(
-                f"no flag {flag!r} in the space of {', '.join(spaces)}: one of {', '.join(known)}"
-            )
-        for target in targets:
-            made[target] = made[target].fixed({name: _typed(made[target], name, value)})
-    return made
+def _spaces(spec: SearchSpec, engines: Mapping[str, Engine], host: Host) -> dict[str, Space]:
+    """Each engine's space for this model and host, from its own file or a given one, with what is pinned."""
+    files = _files(spec)
+    made = {
+        name: narrowed(_space(engine, files.get(name), host), engine, spec.model, host)
+        for name, engine in engines.items()
+    }
+    return pins.forced(pins.fixed(made, spec.fixed), spec.forced, engines, spec.model)
 
 
-def _typed(space: Space, name: str, value: Value) -> Value:
-    """The choice that a value typed at a shell stands for."""
-    written = {str(choice).lower(): choice for choice in space[name].choices}
-    return value if value in space[name].choices else written.get(str(value).lower(), value)
+def _space(engine: Engine, file: SpaceFile | None, host: Host) -> Space:
+    if file is None:
+        return engine.space(host)
+    return file.space(host, engine.runtime().version, dict.fromkeys(engine.flags(), ()))
+
+
+def _files(spec: SearchSpec) -> dict[str, SpaceFile]:
+    files: dict[str, SpaceFile] = {}
+    for path in spec.space_files:
+        file = load(path)
+        if file.engine not in spec.engines:
+            raise SearchError(f"{path} is a space of {file.engine}: search it with --engine {file.engine}")
+        if file.engine in files:
+            raise SearchError(f"{path} is a second space of {file.engine}: give one --space an engine")
+        files[file.engine] = file
+    return files
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
 
 
 def _default(engine: Engine, space: Space) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,9 +49,30 @@ def search(
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="End after so many trials, whatever is left.")
     ] = None,
+    space: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--space",
+            metavar="FILE",
+            help="Search this space in place of an engine's own (YAML as in engines/spaces; one an engine).",
+        ),
+    ] = None,
     fix: Annotated[
         list[str] | None,
-        typer.Option("--fix", metavar="FLAG=VALUE", help="A flag that is not to be varied (repeat it)."),
+        typer.Option(
+            "--fix",
+            metavar="FLAG[=VALUE]",
+            help="Do not vary this flag: leave it at the engine's default, or at one of its choices. "
+            "Repeat it; with several engines, vllm/FLAG means one of them.",
+        ),
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FLAG=VALUE",
+            help="Give every server this flag, the default's too, even if the space lacks it. Repeat it.",
+        ),
     ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline/--no-baseline", help="Score the torch baseline first.")
@@ -81,7 +103,8 @@ def search(
     engines = options.engine_names(engine)
     letter = options.check_scenario(scenario, profile)
     seconds = parse(budget) if budget else None
-    fixed = dict(_fixed(item) for item in fix or ())
+    fixed = dict(_pin("--fix", item, "default") for item in fix or ())
+    forced = dict(_pin("--set", item) for item in force or ())
     source = options.text_source(text, profile)
     opened = options.opened_model(model, profile)
     path = options.new_run(run, resume, letter, engine, planner)
@@ -101,6 +124,8 @@ def search(
         eval_seed=eval_seed,
         planner_seed=planner_seed,
         fixed=fixed,
+        forced=forced,
+        space_files=tuple(space or ()),
         text=source,
         trials=trials,
         baseline=baseline and any(is_real(name) for name in engines),
@@ -113,9 +138,11 @@ def search(
     return status(done)
 
 
-def _fixed(item: str) -> tuple[str, str]:
-    """`flag=value` of --fix. Raises BadInput."""
+def _pin(option: str, item: str, fallback: str | None = None) -> tuple[str, str]:
+    """`flag=value` of --fix or --set; a bare flag stands for the fallback. Raises BadInput."""
     flag, equals, value = item.partition("=")
-    if not flag or not equals:
-        raise BadInput(f"--fix {item}: write it as FLAG=VALUE, such as --fix max-num-seqs=64")
+    if not equals and fallback is not None:
+        value = fallback
+    if not flag.lstrip("-") or not value:
+        raise BadInput(f"{option} {item}: write it as FLAG=VALUE, such as {option} max-num-seqs=64")
     return flag.lstrip("-"), value

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engines.contract import EngineNotInstalled, UnknownEngine
+from engines.contract import EngineNotInstalled, Infeasible, UnknownEngine
 from engines.host import Device, Host, this_host
 from engines.space import SpaceError
 from scenarios.ledger import FILE
@@ -42,8 +42,11 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"profile": "huge"}, ScenarioError, "unknown profile huge"),
         ({"planner": "annealing"}, SearchError, "one of random, tpe, gp, smac"),
         ({"strategy": "greedy"}, UnknownStrategy, "one of ceiling, published, full"),
-        ({"fixed": {"max-seqs": 3}}, SearchError, "no flag 'max-seqs' in the space of simulated"),
-        ({"fixed": {"other/max-num-seqs": 8}}, SearchError, "no flag 'other/max-num-seqs'"),
+        ({"fixed": {"max-seqs": 3}}, SpaceError, "no flag 'max-seqs' in the space of simulated"),
+        ({"fixed": {"other/max-num-seqs": 8}}, SpaceError, "other is not searched; name one of simulated"),
+        ({"forced": {"max-nun-seqs": 8}}, SpaceError, "list no --max-nun-seqs: did you mean max-num-seqs"),
+        ({"forced": {"port": 8}}, SpaceError, "every launch of simulated sets --port itself"),
+        ({"forced": {"max-num-batched-tokens": 1}}, Infeasible, "max_num_batched_tokens"),
         ({"fixed": {"max-num-seqs": 7}}, SpaceError, "max-num-seqs=7 is not in the space"),
         ({"engines": ("sglang",)}, EngineNotInstalled, "ceiling engines install sglang"),
         ({"devices": 0}, SearchError, "name at least 1"),
@@ -95,6 +98,55 @@ def test_flags_are_fixed_in_the_words_of_a_shell(specs: Specs) -> None:
     prepared = prepare(specs(trials=1, fixed=given), this_host())
     assert prepared.spaces["simulated"].pinned == {"max-num-seqs": 8, "enforce-eager": True}
     assert prepared.setting.defaults == {"simulated": {"max-num-seqs": 8, "enforce-eager": True}}
+
+
+def test_a_flag_is_left_at_its_default(specs: Specs) -> None:
+    prepared = prepare(specs(trials=1, fixed={"quantization": "default"}), this_host())
+    assert prepared.spaces["simulated"].pinned == {"quantization": "none"}
+    assert prepared.setting.defaults == {"simulated": {}}
+    assert all("quantization" not in config for config in prepared.setting.experts["simulated"])
+
+
+def test_flags_are_set_that_the_space_does_not_hold(specs: Specs) -> None:
+    given = {"max-num-seqs": "100", "simulated/looping": "0.5", "enforce-eager": "true", "env.OMP": "2"}
+    prepared = prepare(specs(trials=1, forced=given), this_host())
+    wanted = {"max-num-seqs": 100, "looping": 0.5, "enforce-eager": True, "env.OMP": 2}
+    assert prepared.setting.defaults == {"simulated": wanted}
+    space = prepared.spaces["simulated"]
+    assert not {parameter.name for parameter in space.free} & set(wanted)
+    drawn = space.canonical({"kv-cache-dtype": "fp8", **wanted})
+    assert {flag: drawn[flag] for flag in wanted} == wanted
+
+
+SPACE = """
+engine: simulated
+releases: ">=1,<2"
+parameters:
+  - {name: max-num-seqs, choices: [16, 64, 96], default: 64, ordered: true}
+  - {name: frobnicate, choices: [true, false], default: false}
+"""
+
+
+def test_a_space_file_replaces_the_engine_s_own(specs: Specs, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(SPACE)
+    spec = specs(trials=1, space_files=(file,))
+    space = prepare(spec, this_host()).spaces["simulated"]
+    assert space.names == ("max-num-seqs",)
+    assert space["max-num-seqs"].choices == (16, 64, 96)
+    assert "does not list --frobnicate" in space.left_out["frobnicate"]
+    header = {"spec": spec.to_json()}
+    assert same_search(header, spec) is None
+    file.write_text(SPACE.replace("96", "97"))
+    why = same_search(header, spec)
+    assert why is not None and why.startswith("its space files is")
+    with pytest.raises(SearchError, match="a second space of simulated"):
+        prepare(replace(spec, space_files=(file, file)), this_host())
+    file.write_text(SPACE.replace("simulated", "vllm"))
+    with pytest.raises(SearchError, match="is a space of vllm: search it with --engine vllm"):
+        prepare(spec, this_host())
+    with pytest.raises(SpaceError, match="cannot be read"):
+        prepare(replace(spec, space_files=(tmp_path / "none.yaml",)), this_host())
 
 
 def test_what_makes_another_search(specs: Specs) -> None:
