@@ -101,9 +101,14 @@ def _runs(left: Sequence[Heat], processes: int) -> Iterator[tuple[Heat, Run]]:
 
 def _end_with_parent() -> None:
     """A race that is killed leaves no process behind."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
 
 
 def _run(heat: Heat) -> Run:
