@@ -28,6 +28,9 @@ PREFIX = 24
 """No two prompts of one seed and scenario begin with the same this many tokens."""
 
 _SLACK = 64
+_END = 16
+"""Tokens at the end of a prompt of which one may be left out, where no cut has the exact length."""
+_EDGES = "\ufffd \n\t\r"
 _SEEDS = 103
 
 
@@ -192,14 +195,16 @@ def _needed(scenario: Scenario) -> int:
 def _dealt(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> npt.NDArray[np.int64]:
     """The places of a seed and scenario, unshuffled.
 
-    Places are dealt out by seed and scenario, shuffled, and then by block, so that all of these differ.
+    The words of the text are dealt out by seed and scenario, whatever the prompts' length; places are then
+    shuffled and dealt by block, so that all of these differ.
     """
-    needed = _needed(scenario)
-    starts = text.starts(scenario.input_tokens + _SLACK, words.word_starts())
+    needed, begins = _needed(scenario), words.word_starts()
+    starts = text.starts(scenario.input_tokens + _SLACK, begins)
+    order = np.cumsum(begins[text.tokens])[starts]
     letter = "ABCD".index(scenario.letter)
     deals = [(4 * _SEEDS, 4 * (plan.seed % _SEEDS) + letter), (4, letter), (1, 0)]
     for modulus, remainder in deals:
-        mine = _distinct(starts[remainder::modulus], text)
+        mine = _distinct(starts[order % modulus == remainder], text)
         if len(mine) >= 4 * needed or (modulus == 1 and len(mine) >= needed):
             return mine
     raise TextError(
@@ -226,9 +231,10 @@ class _Writer:
         self._written: set[str] = set()
 
     def prompt(self, start: int, target: int) -> str:
-        """Text from `start` on, or from a few words later where no cut there has exactly `target` tokens.
+        """Text from `start` on.
 
-        It never moves to where another prompt begins, and no text comes twice.
+        Where no cut has exactly `target` tokens, it lacks a word near its end. Only where that does not help
+        either it begins some words later; never where another prompt does, and no text comes twice.
         """
         if target <= self._template:
             raise ScenarioError(
@@ -236,13 +242,12 @@ class _Writer:
                 f"{self._template}: raise input_tokens"
             )
         for at in range(start, start + _SLACK // 2):
-            if at > start and not self._free(at):
-                continue
-            text = self._cut(at, target)
-            if text is not None and text not in self._written:
-                self._heads.add(self._head(at))
-                self._written.add(text)
-                return text
+            if at == start or self._free(at):
+                text = self._cut(at, target)
+                if text is not None and text not in self._written:
+                    self._heads.add(self._head(at))
+                    self._written.add(text)
+                    return text
         raise TextError(f"no cut of the text makes a prompt of exactly {target} tokens: use another text")
 
     def _free(self, at: int) -> bool:
@@ -254,11 +259,19 @@ class _Writer:
         return self._text.tokens[at + 1 : at + 1 + PREFIX].tobytes()
 
     def _cut(self, start: int, target: int) -> str | None:
+        tokens = self._text.tokens[start : start + target + _SLACK].tolist()
+        text = self._fitted(tokens, target)
+        if text is not None:
+            return text
+        end = max(target - self._template - _END, 1)
+        others = (self._fitted([*tokens[:at], *tokens[at + 1 :]], target) for at in range(end, end + _END))
+        return next((text for text in others if text is not None), None)
+
+    def _fitted(self, tokens: list[int], target: int) -> str | None:
+        """As much of this text as makes a prompt of exactly `target` tokens."""
         length = target - self._template
         for _ in range(8):
-            text = self._words.decode(self._text.tokens[start : start + length].tolist()).strip(
-                "\ufffd \n\t\r"
-            )
+            text = self._words.decode(tokens[:length]).strip(_EDGES)
             missing = target - self._words.chat_tokens([{"role": "user", "content": text}])
             if not missing:
                 return text
