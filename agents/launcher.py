@@ -19,6 +19,9 @@ from engines.host import Host
 from engines.runtime import Runtime
 from engines.space import Space
 
+LOGIN = "agent"
+"""Whom a box takes its programs to be run by."""
+
 FILE = "start_server.sh"
 NAME = "launcher"
 HINT = re.compile(r"^# CEILING_CONFIG (\{.*\})\s*$", re.MULTILINE)
@@ -159,8 +162,8 @@ def environment(
         "PATH": ":".join([*extra_path, *PATH]),
         "HOME": str(box.home),
         "TMPDIR": str(box.temporary),
-        "USER": "agent",
-        "LOGNAME": "agent",
+        "USER": LOGIN,
+        "LOGNAME": LOGIN,
         "LANG": "C.UTF-8",
         "MODEL_PATH": str(model.path),
         "SERVED_MODEL_NAME": model.name,

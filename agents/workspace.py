@@ -12,9 +12,9 @@ from typing import Any
 
 import jinja2
 
-from agents.caches import copy_caches
+from agents.caches import copy_caches, copy_torch_cache
 from agents.case import Case
-from agents.launcher import FILE, machine, write_script
+from agents.launcher import FILE, LOGIN, machine, write_script
 from agents.sandbox import Bare, Box, Sandbox, model_paths, program_paths
 from agents.snapshot import digest, read_plain, remove
 from agents.spec import AgentSpec
@@ -71,6 +71,7 @@ def make_room(place: Path) -> None:
     for name in ("workspace", "home", "tmp"):
         (place / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     copy_caches(Path.home(), place / "home")
+    copy_torch_cache(place / "tmp", user=LOGIN)
 
 
 def box(spec: AgentSpec, place: Path, visible: Iterable[Path], hidden: Path, socket: Path | None) -> Box:
