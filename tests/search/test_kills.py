@@ -117,13 +117,22 @@ def marked(run_id: str) -> list[int]:
 
 
 def gone(pids: set[int], run_id: str, seconds: float = 15.0) -> bool:
-    """Whether the driver's descendants and the run's servers disappear within some seconds."""
+    """Whether the driver's descendants and the run's servers disappear within some seconds; says what stays."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not marked(run_id) and not any(_lives(pid) for pid in pids):
-            return True
+    while stay := [*marked(run_id), *(pid for pid in pids if _lives(pid))]:
+        if time.monotonic() > deadline:
+            print("still there:", *(_told(pid) for pid in stay), sep="\n  ")
+            return False
         time.sleep(0.1)
-    return False
+    return True
+
+
+def _told(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return f"{pid} (parent {process.ppid()}, {process.status()}) {' '.join(process.cmdline())[:150]}"
+    except psutil.Error:
+        return f"{pid} (just gone)"
 
 
 def _lives(pid: int) -> bool:
@@ -207,12 +216,12 @@ def test_killed_at_random_moments_and_resumed(drivers: Callable[..., Drivers]) -
             continue
         hits[target] += 1
         if target in ("worker", "engine"):
-            assert search.until(driver, one_of("lost", "trial"))
+            assert search.until(driver, one_of("lost", "trial")), f"the driver ended after {dict(hits)}"
             continue
         time.sleep(draw.random() * 3 if target == "raylet" else 0.0)
         end(driver)
         held += search.held(driver)
-        assert gone(below, run_id)
+        assert gone(below, run_id), f"after {dict(hits)}, the last of them {target}"
         assert search.events[: len(before)] == before
         before = search.events
         driver = search.start()

@@ -58,7 +58,7 @@ def test_a_node_that_dies_loses_its_trial_and_the_search_goes_on(
     assert outcome.reason == "trials"
     check_whole(events)
     lost = [event for event in events if event["event"] == "lost"]
-    assert len(lost) == 1
+    assert lost
     assert lost[0]["gpu_seconds"] > 0
     assert gone(set(), events[0]["id"])
 

@@ -73,8 +73,8 @@ def read(file: Path) -> dict[Key, Run]:
     """The runs of all rows; a row that was cut off is left out."""
     if not file.exists():
         return {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["curve"] and row["curve"].endswith("]")]
+    whole = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = csv.DictReader(line for line in whole if line.endswith("\n"))
     return {
         (row["landscape"], row["setting"], row["policy"], int(row["seed"]), float(row["budget"])): _run_of(
             row
@@ -120,7 +120,7 @@ def _append(file: Path, heat: Heat, run: Run) -> None:
     if fresh:
         file.parent.mkdir(parents=True, exist_ok=True)
     else:
-        _close_last_line(file)
+        _drop_torn_line(file)
     with file.open("a", newline="", encoding="utf-8") as out:
         rows = csv.writer(out)
         if fresh:
@@ -132,11 +132,11 @@ def _append(file: Path, heat: Heat, run: Run) -> None:
         rows.writerow(known)
 
 
-def _close_last_line(file: Path) -> None:
-    with file.open("rb+") as tail:
-        tail.seek(-1, os.SEEK_END)
-        if tail.read(1) != b"\n":
-            tail.write(b"\r\n")
+def _drop_torn_line(file: Path) -> None:
+    written = file.read_bytes()
+    whole = written.rfind(b"\n") + 1
+    if whole < len(written):
+        os.truncate(file, whole)
 
 
 def _run_of(row: dict[str, str]) -> Run:
