@@ -212,8 +212,8 @@ def _sample(frame: pd.DataFrame, name: str, scenario: Scenario) -> bootstrap.Sam
         ttft=frame["ttft"].to_numpy(dtype=float),
         tpot=_known(frame["tpot"]),
         service=frame["service"].to_numpy(dtype=float),
-        good=frame["good"].to_numpy(dtype=float),
-        rate=float(frame["good"].sum()) / wall(frame) if wall(frame) > 0 else 0.0,
+        good=frame["credit"].to_numpy(dtype=float),
+        rate=float(frame["credit"].sum()) / wall(frame) if wall(frame) > 0 else 0.0,
         bound=full / total if total else 0.0,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,6 +12,9 @@ import pydantic
 import yaml
 
 from scenarios.scenario import Profile, Scenario, ScenarioError, Score, Traffic
+
+NATURAL = "+natural"
+"""Ends the name of a profile whose answers may end where the model ends them."""
 
 _DATA = Path(__file__).with_name("profiles")
 
@@ -28,12 +32,20 @@ def names() -> tuple[str, ...]:
 def profile(name: str) -> Profile:
     """A profile by name, or a person's own by the path of its YAML file.
 
+    `NAME+natural` leaves lengths natural; what is measured under one name is never held against another.
     Raises ScenarioError: unknown (lists the choices), or malformed (names file and field).
     """
+    if name.endswith(NATURAL):
+        return _natural(profile(name.removesuffix(NATURAL)))
     path = Path(name) if name.endswith((".yaml", ".yml")) else _DATA / f"{name}.yaml"
     if not path.is_file():
         raise ScenarioError(f"unknown profile {name}: choose {', '.join(names())}, or name a YAML file")
     return _load(path.resolve())
+
+
+def _natural(forced: Profile) -> Profile:
+    parts = {letter: replace(part, length="natural") for letter, part in forced.scenarios.items()}
+    return replace(forced, name=forced.name + NATURAL, scenarios=parts)
 
 
 def scenario(profile_or_name: Profile | str, letter: str) -> Scenario:

@@ -29,6 +29,8 @@ SHINGLE = 24
 LOOKED_AT = 4096
 TOGETHER = 0.0002
 """Chunks that arrive within so many seconds of one another arrived together."""
+ENDED = ("stop", "eos_token")
+"""Finish reasons of an answer that the model ended."""
 SHAPE = ("last", "bursts", "first_gap", "gap", "largest", "per_burst", "burst_spread", "repetition")
 
 
@@ -151,7 +153,7 @@ def repetition(text: str) -> float:
 
 
 def _counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adds `tokens` (what is credited: the lesser of recount and usage), `agrees`, `short`, `good`."""
+    """Adds `tokens` (credited: the lesser of recount and usage), `agrees`, `short`, `good`, `credit`."""
     recount, usage = frame["recount"].astype(float), frame["usage_completion"].astype(float)
     counted = recount.fillna(usage)
     margin = RECOUNT_SHARE * counted + RECOUNT_SLACK
@@ -163,7 +165,19 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
         frame["ok"] & ~frame["cut"] & (said_less | (counted < lowest) | frame["first_content"].isna())
     )
     frame["good"] = frame["ok"] & ~frame["short"]
+    frame["credit"] = frame["good"].astype(float)
     return frame
+
+
+def natural(reduced: Reduced) -> Reduced:
+    """The same where answers may end by themselves: such a one is whole, and counts by its share."""
+    frame = reduced.frame.copy()
+    ended = frame["finish_reason"].isin(ENDED) & frame["first_content"].notna() & (frame["tokens"] >= 1)
+    frame["short"] &= ~ended
+    frame["good"] = frame["ok"] & ~frame["short"]
+    frame["credit"] = (frame["tokens"] / frame["asked_output"]).clip(upper=1.0).where(frame["good"], 0.0)
+    frame["tpot"] = frame["tpot"].mask(frame["good"] & (frame["tokens"] < 2))
+    return Reduced(frame, reduced.itl, reduced.icl)
 
 
 def _latency(frame: pd.DataFrame) -> pd.DataFrame:

@@ -177,12 +177,13 @@ def against(
     if bound is None or bound.ideal is None or reduced.scored.empty:
         return {}
     ideal, scored = bound.ideal, reduced.scored
-    prompt, output = _lengths(scored)
+    prompt, output = _lengths(scored, scenario)
     longer = output > 1
     ttft = median(ideal.first_token(prompt))
     tpot = median(ideal.token(prompt + output / 2)[longer])
     rates = [
-        _rate(ideal, scored[scored["traffic"] == traffic.name], traffic) for traffic in scenario.traffics
+        _rate(ideal, scored[scored["traffic"] == traffic.name], traffic, scenario)
+        for traffic in scenario.traffics
     ]
     known = [rate for rate in rates if rate is not None]
     rate = float(np.prod(known) ** (1 / len(known)))
@@ -191,17 +192,20 @@ def against(
     return figures | ({"of_roofline": score / best} if score is not None and best > 0 else {})
 
 
-def _rate(ideal: Ideal, frame: pd.DataFrame, traffic: Traffic) -> float | None:
+def _rate(ideal: Ideal, frame: pd.DataFrame, traffic: Traffic, scenario: Scenario) -> float | None:
     if frame.empty:
         return None
-    prompt, output = _lengths(frame)
-    rate = ideal.rate(prompt, output, traffic.concurrency or len(frame))
+    prompt, output = _lengths(frame, scenario)
+    counted = float(frame["credit"].mean()) if scenario.length == "natural" else 1.0
+    rate = counted * ideal.rate(prompt, output, traffic.concurrency or len(frame))
     if traffic.kind not in SCHEDULED:
         return rate
     last = frame["intended"].to_numpy(dtype=float).argmax()
     span = float(frame["intended"].max() - frame["intended"].min())
-    return min(rate, len(frame) / (span + float(ideal.alone(prompt, output)[last])))
+    return min(rate, counted * len(frame) / (span + float(ideal.alone(prompt, output)[last])))
 
 
-def _lengths(frame: pd.DataFrame) -> tuple[Floats, Floats]:
-    return frame["asked_input"].to_numpy(dtype=float), frame["asked_output"].to_numpy(dtype=float)
+def _lengths(frame: pd.DataFrame, scenario: Scenario) -> tuple[Floats, Floats]:
+    """Tokens of prompts and answers: as asked, or as they came where the model decides."""
+    output = frame["asked_output"] if scenario.length == "forced" else frame["tokens"].clip(lower=1.0)
+    return frame["asked_input"].to_numpy(dtype=float), output.to_numpy(dtype=float)

@@ -31,7 +31,7 @@ from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
 from scenarios.remote import Remote, Unreachable, ask, chosen
-from scenarios.requests import Reduced, reduce
+from scenarios.requests import Reduced, natural, reduce
 from scenarios.roofline import against, roofline
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario, Score, Traffic
 from scenarios.trial import Observer, Phase
@@ -208,6 +208,8 @@ class _Begun:
 
 
 def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
+    if facts.scenario.length == "natural":
+        reduced = natural(reduced)
     reasons = judge(reduced, facts)
     score = None if reasons else metrics.score(reduced, facts.scenario)
     figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)

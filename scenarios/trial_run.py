@@ -16,6 +16,7 @@ from engines.reference import LIMIT
 from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
 from engines.warm import interpreters
+from scenarios import profiles
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
 from scenarios.score import Unreachable, authenticate, score
@@ -52,6 +53,7 @@ def run_trial(
 def refused(engine: Engine, spec: TrialSpec, host: Host) -> Trial | None:
     """The end of a trial that nothing needs to be launched for, None where it has to be run."""
     try:
+        _check_length(engine, spec)
         engine.check(spec.config, spec.model, host)
         engine.command(spec.config, spec.model, LOOPBACK, ANY_PORT)
     except Infeasible as error:
@@ -60,6 +62,17 @@ def refused(engine: Engine, spec: TrialSpec, host: Host) -> Trial | None:
         crash = CrashClass.UNSUPPORTED_FLAG.value
         return replace(_blank(spec, State.INFEASIBLE), crash=crash, detail=str(error))
     return None
+
+
+def _check_length(engine: Engine, spec: TrialSpec) -> None:
+    shape = profiles.scenario(spec.plan.profile, spec.plan.scenario)
+    if shape.length == "forced" and not engine.capabilities.force_length:
+        raise Infeasible(
+            f"{engine.name} cannot force an answer's length: measure it, and all that it is compared with, "
+            "with --length natural"
+        )
+    if shape.length == "natural" and spec.model.weights == "dummy":
+        raise Infeasible("random weights never end an answer by themselves: leave --length natural out")
 
 
 def _blank(spec: TrialSpec, state: State) -> Trial:

@@ -72,7 +72,9 @@ def _scores(run: Run) -> Table:
 def unit(run: Run) -> str:
     """What the run's score is, in words; higher is better."""
     try:
-        return f"{scenario(str(run.header['profile']), run.scenario).score.value}, higher is better"
+        shape = scenario(str(run.header["profile"]), run.scenario)
+        counts = " (natural lengths: by the share of the tokens asked for)" * (shape.length == "natural")
+        return f"{shape.score.value}{counts}, higher is better"
     except ScenarioError:
         return "higher is better"
 

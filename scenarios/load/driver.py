@@ -113,7 +113,8 @@ def _plan(
     stall: float,
 ) -> SendPlan:
     bodies, salt = work / "bodies.bin", uuid.uuid4().hex
-    places = write_bodies(bodies, (entry.body(served_model, salt) for entry in everything))
+    forced = scenario.length == "forced"
+    places = write_bodies(bodies, (entry.body(served_model, salt, forced=forced) for entry in everything))
     made = tuple(stages(scenario, everything, places))
     return SendPlan(Target.parse(url), dict(headers or {}), str(bodies), made, limit, stall)
 

@@ -40,8 +40,8 @@ class Entry:
     cut: int = 0
     repeats: int | None = None
 
-    def body(self, served_model: str, salt: str) -> bytes:
-        """The JSON body: greedy, of forced length, streamed, with usage.
+    def body(self, served_model: str, salt: str, *, forced: bool = True) -> bytes:
+        """The JSON body: greedy, streamed, with usage; of forced length, or `output` tokens at most.
 
         `salt` (new for each measurement) keeps engines that know `cache_salt` from answering out of what an
         earlier measurement left in their prefix cache.
@@ -53,8 +53,7 @@ class Entry:
                 "stream": True,
                 "stream_options": {"include_usage": True},
                 "max_tokens": self.output,
-                "min_tokens": self.output,
-                "ignore_eos": True,
+                **({"min_tokens": self.output, "ignore_eos": True} if forced else {}),
                 "temperature": 0,
                 "seed": self.seed,
                 "cache_salt": salt,

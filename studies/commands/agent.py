@@ -40,6 +40,7 @@ def agent(
     model: ModelOption = "smollm2-135m",
     engine: EngineOption = "vllm",
     profile: ProfileOption = "cpu",
+    length: options.LengthOption = "forced",
     argv: Annotated[
         list[str] | None,
         typer.Argument(help="After --: the executable of --agent command, or more arguments."),
@@ -73,12 +74,16 @@ def agent(
     from studies.running import run_agent, status
     from studies.terminal import out, write_json
 
+    profile = options.sized(profile, length)
+    opened = options.opened_model(model, profile)
+    engines = options.engine_names(engine)
+    options.check_length(engines, profile, opened)
     spec = AgentSpec(
         agent=agent,
-        engines=options.engine_names(engine),
+        engines=engines,
         scenario=options.check_scenario(scenario, profile),
         profile=profile,
-        model=options.opened_model(model, profile),
+        model=opened,
         budget=parse(budget),
         argv=tuple(argv or ()),
         seed=seed,

@@ -19,6 +19,7 @@ def baseline(
     scenario: ScenarioOption,
     model: ModelOption,
     profile: ProfileOption = "cpu",
+    length: options.LengthOption = "forced",
     seed: options.SeedOption = options.DEV_SEED,
     force: Annotated[bool, typer.Option("--force", help="Measure again, whatever is kept.")] = False,
     json: JsonOption = None,
@@ -34,6 +35,7 @@ def baseline(
     from studies.measured import show
     from studies.terminal import out, write_json
 
+    profile = options.sized(profile, length)
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
     with LiveView(f"torch baseline, scenario {letter}") as view:

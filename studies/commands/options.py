@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,6 +47,15 @@ JsonOption = Annotated[
     typer.Option("--json", help="Write the result as JSON to FILE (- for stdout).", metavar="FILE"),
 ]
 
+LengthOption = Annotated[
+    Literal["forced", "natural"],
+    typer.Option(
+        "--length",
+        help="Answers of exactly the tokens asked for, or as long as the model makes them (what an engine "
+        "needs that cannot force a length); results of the two are never compared.",
+    ),
+]
+
 DEV_SEED, EVAL_SEED = 21, 1337
 
 
@@ -61,6 +70,30 @@ def opened_model(model: str, profile_name: str) -> Model:
     if not path.is_dir() and model in models.names():
         path = models.fetch(model, steps())
     return models.open_model(path, max_length=max_length)
+
+
+def sized(profile_name: str, length: str) -> str:
+    """The profile's name with `--length` in it."""
+    from scenarios.profiles import NATURAL
+
+    natural = length == "natural" and not profile_name.endswith(NATURAL)
+    return profile_name + NATURAL if natural else profile_name
+
+
+def check_length(engines: tuple[str, ...], profile_name: str, model: Model) -> None:
+    """Whether these engines and this model can do the profile's lengths. Raises BadInput."""
+    from engines.registry import engine
+    from scenarios.profiles import NATURAL
+
+    if profile_name.endswith(NATURAL):
+        if model.weights == "dummy":
+            raise BadInput(
+                "--length natural: random weights never end an answer; leave it out for this model"
+            )
+        return
+    for name in engines:
+        if not engine(name).capabilities.force_length:
+            raise BadInput(f"{name} cannot force an answer's length: add --length natural, for all engines")
 
 
 def engine_names(text: str) -> tuple[str, ...]:

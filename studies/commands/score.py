@@ -30,6 +30,7 @@ def score(
     scenario: ScenarioOption = "",
     model: ModelOption = "",
     profile: ProfileOption = "cpu",
+    length: options.LengthOption = "forced",
     served_model: Annotated[
         str | None, typer.Option("--served-model", help="Name the server knows the model by.")
     ] = None,
@@ -106,6 +107,7 @@ def score(
     from studies.terminal import steps
 
     within = _share(ci)
+    profile = options.sized(profile, length)
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
     source = options.text_source(text, profile)

@@ -36,6 +36,7 @@ def search(
         typer.Option("--budget", help="GPU time: 90s, 30m, 2h (devices x wall, start-up included)."),
     ] = None,
     profile: ProfileOption = "cpu",
+    length: options.LengthOption = "forced",
     planner: Annotated[str, typer.Option("--planner", help="random, tpe, gp or smac.")] = "tpe",
     strategy: Annotated[
         str, typer.Option("--strategy", help="How the budget is spent: ceiling, published or full.")
@@ -101,12 +102,14 @@ def search(
     from studies.terminal import out, write_json
 
     engines = options.engine_names(engine)
+    profile = options.sized(profile, length)
     letter = options.check_scenario(scenario, profile)
     seconds = parse(budget) if budget else None
     fixed = dict(_pin("--fix", item, "default") for item in fix or ())
     forced = dict(_pin("--set", item) for item in force or ())
     source = options.text_source(text, profile)
     opened = options.opened_model(model, profile)
+    options.check_length(engines, profile, opened)
     path = options.new_run(run, resume, letter, engine, planner)
 
     from search.spec import SearchSpec
