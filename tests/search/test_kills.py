@@ -117,7 +117,7 @@ def marked(run_id: str) -> list[int]:
 
 
 def gone(pids: set[int], run_id: str, seconds: float = 15.0) -> bool:
-    """Whether the driver's descendants and the run's servers disappear within some seconds; says what stays."""
+    """Whether the driver's descendants and the run's servers disappear in time; says what stays."""
     deadline = time.monotonic() + seconds
     while stay := [*marked(run_id), *(pid for pid in pids if _lives(pid))]:
         if time.monotonic() > deadline:
