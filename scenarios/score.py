@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import tempfile
 import time
@@ -19,33 +17,28 @@ from typing import Any
 from engines.contract import Model
 from engines.host import Device, this_host
 from engines.nvml import NVML, Inventory
-from engines.reference import LIMIT
-from scenarios import metrics, profiles, rows, tokenizer
+from scenarios import profiles, rows, tokenizer
 from scenarios.authenticity import sample
 from scenarios.authenticity.evidence import UNASKED, Text
-from scenarios.authenticity.grading import graded
-from scenarios.bystanders import Bystanders, Watch, shares
-from scenarios.device_use import Gauge, taken
+from scenarios.bystanders import Watch
+from scenarios.device_use import Gauge
+from scenarios.kept import FACTS, FILE, authenticate, judged, rescore, write
 from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
 from scenarios.remote import Remote, Unreachable, ask, chosen
-from scenarios.requests import Reduced, natural, reduce
-from scenarios.roofline import against, roofline
-from scenarios.scenario import FULL, Fidelity, Plan, Scenario, Score, Traffic
+from scenarios.requests import reduce
+from scenarios.roofline import roofline
+from scenarios.scenario import FULL, Fidelity, Plan, Scenario
 from scenarios.trial import Observer, Phase
-from scenarios.validity import Facts, Roofline, judge
-from scenarios.validity.text import FOREIGN
+from scenarios.validity import Facts, Roofline
 from scenarios.workload import WARMUP, RequestSet, build
-
-FILE, FACTS = "measurement.json", "facts.json"
-"""Beside the rows: the measurement, and what else it takes to work it out again from them."""
 
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
 """Marks: random weights, whose text means nothing; a server that says that it only plays one."""
 
-__all__ = ["Unreachable", "authenticate", "rescore", "score"]
+__all__ = ["FILE", "Unreachable", "authenticate", "rescore", "score"]
 
 
 def score(
@@ -93,7 +86,7 @@ def score(
         held = _serving(url, remote, inventory) if devices is None else devices
         bound = roofline(model, this_host(inventory), held, inventory) if _here(url, remote) else None
         facts = _facts(shape, request_set, model, remote, bound)
-        _write(place, FACTS, asdict(facts))
+        write(place, FACTS, asdict(facts))
         with (
             Gauge(facts.asked, held, inventory) as gauge,
             Watch(url, facts.asked, held, inventory) as watch,
@@ -113,51 +106,14 @@ def score(
             )
         after = _identity(url, headers, simulated)
         facts = replace(_observed(facts, report, after), bystanders=watch.seen)
-        measured = _judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
-        _write(place, FACTS, asdict(facts))
-        _write(place, FILE, measured.to_json())
+        measured = judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
+        write(place, FACTS, asdict(facts))
+        write(place, FILE, measured.to_json())
         sampled = sample.sample(request_set.requests, rows.scan(place), request_set.digest)
         sample.write(place / sample.FILE, sampled)
         if check_text:
             (measured,) = authenticate([place], model, held)
     return measured
-
-
-def authenticate(
-    directories: Sequence[Path], model: Model, devices: Sequence[Device] = (), limit: float = LIMIT
-) -> tuple[Measurement, ...]:
-    """Hold the kept samples of measurements against the model, and judge them again by what comes of it.
-
-    What is void already, or marked as what comes from no model, stays as it is. `devices` are GPUs that may
-    be used where they have room; `limit` is in seconds.
-    """
-    measurements = [_read(directory) for directory in directories]
-    open_ones = [
-        directory
-        for directory, one in zip(directories, measurements, strict=True)
-        if one.valid and one.mark is None and (directory / sample.FILE).is_file()
-    ]
-    texts = graded([sample.read(each / sample.FILE) for each in open_ones], model, devices, limit)
-    for directory, text in zip(open_ones, texts, strict=True):
-        facts = replace(_read_facts(directory), text=text)
-        _write(directory, FACTS, asdict(facts))
-        _write(directory, FILE, rescore(directory).to_json())
-    return tuple(_read(directory) for directory in directories)
-
-
-def rescore(directory: Path) -> Measurement:
-    """Work a measurement out again from its rows, by the rules of this version.
-
-    Raises FileNotFoundError when the directory holds no rows or no measurement.
-    """
-    for name in (FILE, FACTS):
-        if not (directory / name).is_file():
-            raise FileNotFoundError(f"{directory} holds no {name}: name the rows of one whole measurement")
-    return _judged(_read(directory), reduce(rows.scan(directory)), _read_facts(directory))
-
-
-def _read(directory: Path) -> Measurement:
-    return Measurement.from_json(json.loads((directory / FILE).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -207,27 +163,6 @@ class _Begun:
         )
 
 
-def _judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
-    if facts.scenario.length == "natural":
-        reduced = natural(reduced)
-    reasons = judge(reduced, facts)
-    score = None if reasons else metrics.score(reduced, facts.scenario)
-    figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)
-    figures |= taken(blank.provenance.get("devices", ()), metrics.output_tokens(reduced))
-    figures |= shares(facts.bystanders)
-    figures |= against(reduced, facts.scenario, facts.roofline, score)
-    figures |= facts.text.figures()
-    return replace(
-        blank,
-        invalid_reasons=reasons,
-        score=score,
-        interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
-        metrics={name: value for name, value in figures.items() if math.isfinite(value)},
-        requests=metrics.counts(reduced, sum(facts.asked.values())),
-        text=facts.text.told(from_model=all(reason.code != FOREIGN for reason in reasons)),
-    )
-
-
 def _client(report: LoadReport) -> dict[str, Any]:
     known = calibration.saved()
     return {
@@ -235,16 +170,6 @@ def _client(report: LoadReport) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in report.stages],
         "calibration": None if known is None else asdict(known),
     }
-
-
-def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, float]:
-    """How many times the busiest traffic's tokens/s the client could have taken, where it was calibrated."""
-    client = blank.provenance["client"]
-    if client.get("calibration") is None:
-        return {}
-    rates = metrics.output_rates(reduced, facts.scenario)
-    known = calibration.Calibration(**client["calibration"])
-    return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
 
 
 def _tell(observer: Observer | None, stage: str, *watching: Gauge | Watch) -> None:
@@ -322,30 +247,4 @@ def _observed(facts: Facts, report: LoadReport, after: Mapping[str, Any] | None)
         loop_lag=max((stage.lag["p95"] for stage in scored), default=0.0),
         busy=max((stage.cpu / stage.wall / report.senders for stage in scored), default=0.0),
         after=after,
-    )
-
-
-def _write(place: Path, name: str, data: Mapping[str, Any]) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    partial = place / f"{name}.partial"
-    partial.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
-    partial.rename(place / name)
-
-
-def _read_facts(directory: Path) -> Facts:
-    data: dict[str, Any] = json.loads((directory / FACTS).read_text(encoding="utf-8"))
-    scenario = dict(data["scenario"])
-    scenario["score"] = Score(scenario["score"])
-    scenario["traffics"] = tuple(
-        Traffic(**{**traffic, "trace": tuple(traffic["trace"])}) for traffic in scenario["traffics"]
-    )
-    bound, seen = data["roofline"], data.get("bystanders")
-    return Facts(
-        **{
-            **data,
-            "scenario": Scenario(**scenario),
-            "roofline": Roofline.from_json(bound) if bound else None,
-            "bystanders": Bystanders.read(seen) if seen else None,
-            "text": Text.from_json(data["text"]) if "text" in data else Text(),
-        }
     )

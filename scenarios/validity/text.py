@@ -31,9 +31,11 @@ DEVIATIONS = 3.0
 
 def not_from_model(case: Case) -> Reason | None:
     """Answers that the model itself would not have given, or a model that is not this one any more."""
-    text = case.facts.text
-    if not text.answers:
-        return None
+    return judged(case.facts.text) if case.facts.text.answers else None
+
+
+def judged(text: Text) -> Reason | None:
+    """What graded answers say against the server that gave them."""
     strange = [answer.index for answer in text.answers if loss(answer) > STRANGE]
     least = mean_at_least(text)
     if len(strange) <= STRAY and least <= MEAN:

@@ -3,7 +3,8 @@
 Starts the engine (`--enforce-eager`, which starts soonest), puts each proxy in front of it in turn, the
 control with every scenario, and prints what the scorer says. Some ten seconds an attack on two cores.
 `--honest N` measures the engine itself N times before that, the scenarios in turn; `none` for ATTACK then
-measures nothing else.
+measures nothing else. What is valid so far is then held against the model (with the torch engine). Last,
+the torch engine serves a smaller model of the family under the model's name.
 """
 
 from __future__ import annotations
@@ -12,46 +13,63 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from engines.contract import Config, Model
 from engines.registry import engine
 from engines.server import Server
+from scenarios import tokenizer
 from scenarios.measurement import Measurement
 from scenarios.models import fetch, open_model
 from scenarios.score import score
 from tests.redteam.attacks import ATTACKS, PassThrough
+from tests.redteam.other_model import without_layers
 from tests.redteam.proxy import Attack, Upstream
 from tests.redteam.test_redteam import PROFILE, measure
+from tests.redteam.text_attacks import TEXT_ATTACKS
 
 SEED = 500
 """Of the first honest measurement; each takes its own."""
 CONFIGS: dict[str, Config] = {"vllm": {"enforce-eager": True}}
 
 
+class OtherModel(PassThrough):
+    """The server behind it runs another model."""
+
+    codes = frozenset({"text-not-from-model"})
+
+
 def main(name: str, model: Model, chosen: list[str], honest: int) -> int:
     """The number of verdicts that are wrong."""
-    wrong = 0
-    with (
-        tempfile.TemporaryDirectory() as place,
-        Server(engine(name), CONFIGS.get(name, {}), model, log=Path(place) / "log") as server,
-    ):
-        for number in range(honest):
-            letter = "ABCD"[number % 4]
-            began = time.monotonic()
-            measured = score(
-                server.url, letter, profile=PROFILE, seed=SEED + number, model=model, text="sotu"
-            )
-            wrong += not _told(f"honest {letter}", measured, measured.valid, began)
-        upstream = Upstream(server.url)
-        for number, attack in enumerate(_line_up(upstream, chosen)):
-            began = time.monotonic()
-            if attack.limit is not None:
-                attack.limit *= 10
-            measured = measure(attack, model, "sotu", 100 + number)
-            label = f"{type(attack).__name__} {attack.scenario}"
-            wrong += not _told(label, measured, _right(attack, measured), began)
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "log"
+        with Server(engine(name), CONFIGS.get(name, {}), model, log=log) as server:
+            wrong = _honest(server.url, model, honest)
+            for number, attack in enumerate(_line_up(Upstream(server.url), model, chosen)):
+                wrong += not _attacked(attack, model, 100 + number)
+        if name == "torch" and _named(OtherModel, chosen):
+            smaller = replace(model, path=without_layers(model.path, Path(place) / "smaller", 8))
+            with Server(engine(name), {}, smaller, log=log) as server:
+                wrong += not _attacked(OtherModel(Upstream(server.url)), model, 99)
     return wrong
+
+
+def _honest(url: str, model: Model, count: int) -> int:
+    wrong = 0
+    for number in range(count):
+        letter, seed, began = "ABCD"[number % 4], SEED + number, time.monotonic()
+        measured = score(url, letter, profile=PROFILE, seed=seed, model=model, text="sotu", check_text=True)
+        wrong += not _told(f"honest {letter}", measured, measured.valid, began)
+    return wrong
+
+
+def _attacked(attack: Attack, model: Model, seed: int) -> bool:
+    began = time.monotonic()
+    if attack.limit is not None:
+        attack.limit *= 10
+    measured = measure(attack, model, "sotu", seed, check_text=True)
+    return _told(f"{type(attack).__name__} {attack.scenario}", measured, _right(attack, measured), began)
 
 
 def _told(label: str, measured: Measurement, right: bool, began: float) -> bool:
@@ -60,21 +78,26 @@ def _told(label: str, measured: Measurement, right: bool, began: float) -> bool:
     seconds = time.monotonic() - began
     others = measured.metrics.get("bystander_cpu_share")
     beside = "" if others is None else f" (others' CPU {others:.0%})"
-    print(f"{mark} {label} {seconds:.0f} s: {given or 'valid'}{beside}", flush=True)
+    figures = ", ".join(f"{key[5:]} {value:.3f}" for key, value in measured.metrics.items() if "text_" in key)
+    text = f" (text {measured.text['verdict']} {figures})" if measured.text else ""
+    print(f"{mark} {label} {seconds:.0f} s: {given or 'valid'}{beside}{text}", flush=True)
     return right
 
 
-def _line_up(honest: Upstream, chosen: list[str]) -> list[Attack]:
+def _line_up(honest: Upstream, model: Model, chosen: list[str]) -> list[Attack]:
     controls: list[Attack] = []
     for letter in "ABCD":
         control = PassThrough(honest)
         control.scenario = letter
         controls.append(control)
-    return [one for one in [*controls, *(kind(honest) for kind in ATTACKS)] if _named(one, chosen)]
+    words = tokenizer.load(model.path)
+    own = [kind(honest, words) for kind in TEXT_ATTACKS]
+    attacks = [*controls, *(kind(honest) for kind in ATTACKS), *own]
+    return [one for one in attacks if _named(type(one), chosen)]
 
 
-def _named(attack: Attack, chosen: list[str]) -> bool:
-    return not chosen or type(attack).__name__ in chosen
+def _named(attack: type[Attack], chosen: list[str]) -> bool:
+    return not chosen or attack.__name__ in chosen
 
 
 def _right(attack: Attack, measured: Measurement) -> bool:

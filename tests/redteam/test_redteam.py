@@ -38,7 +38,7 @@ def honest(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
         yield Upstream(server.url)
 
 
-def measure(attack: Attack, model: Model, text: str, seed: int) -> Measurement:
+def measure(attack: Attack, model: Model, text: str, seed: int, *, check_text: bool = False) -> Measurement:
     with attack.server() as proxy:
         for _ in range(attack.rounds):
             measured = score(
@@ -49,6 +49,7 @@ def measure(attack: Attack, model: Model, text: str, seed: int) -> Measurement:
                 model=model,
                 text=text,
                 limit_seconds=attack.limit,
+                check_text=check_text,
             )
     return measured
 
