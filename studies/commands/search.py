@@ -39,7 +39,12 @@ def search(
     length: options.LengthOption = "forced",
     planner: Annotated[str, typer.Option("--planner", help="random, tpe, gp or smac.")] = "tpe",
     strategy: Annotated[
-        str, typer.Option("--strategy", help="How the budget is spent: ceiling, published or full.")
+        str,
+        typer.Option(
+            "--strategy",
+            help="How the budget is spent: ceiling (drops what is clearly behind, checks the best on held-out "
+            "requests against the default), published (four-request trials, one finalist) or full.",
+        ),
     ] = "ceiling",
     devices: DevicesOption = 1,
     seed: options.SeedOption = options.DEV_SEED,
@@ -91,9 +96,13 @@ def search(
 ) -> int:
     """Search engines' settings for the best score.
 
-    The engine's default goes first, and what is found must beat it on held-out requests.
+    A trial starts the engine with other flags, measures it and ends it. The engine's default goes first, then a
+    few configs that experts try, then what the planner proposes. What wins must beat the default on held-out
+    requests; it is printed as a launch command. Which flags are varied stands in engines/spaces/ENGINE.yaml.
 
     Example: ceiling search --engine vllm --scenario C --profile cpu --model smollm2-135m --budget 20m
+
+    By hand: add --set gpu-memory-utilization=0.5 (every server gets it) or --fix kv-cache-dtype (not varied).
     """
     from studies import summary
     from studies.durations import parse
