@@ -100,7 +100,7 @@ def _run_one(state: CellState, run_cell: RunCell) -> CellState:
 def _words(run: Run) -> str:
     found = run.result.get("found") or {}
     submitted = run.result.get("submitted") or {}
-    if submitted.get("reason"):
-        return f"(counts 1.00x: {submitted['reason']})"
+    if submitted and not submitted.get("valid"):
+        return f"(counts 1.00x: {submitted.get('reason')})"
     score = submitted.get("score") or found.get("score")
     return f"(score {score:.4g})" if score else "(nothing valid found)"

@@ -124,6 +124,8 @@ def test_a_study_runs_once_and_compares(ceiling: Ceiling, model: Path, text: str
     assert done.returncode == 0, done.stderr
     cells = json.loads((tmp_path / "first.json").read_text())["cells"]["cells"]
     assert [cell["outcome"] for cell in cells] == ["done"] * 3
+    put_down = ["counts 1.00x" in line for line in done.stderr.splitlines() if ": done " in line]
+    assert put_down == [False, False, True], "only the regressor submits nothing valid"
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("ledger.jsonl")}
     again = ceiling("study", study)
     assert again.returncode == 0, again.stderr
