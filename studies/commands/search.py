@@ -42,8 +42,8 @@ def search(
         str,
         typer.Option(
             "--strategy",
-            help="How the budget is spent: ceiling (drops what is clearly behind, checks the best on held-out "
-            "requests against the default), published (four-request trials, one finalist) or full.",
+            help="How the budget is spent: ceiling (drops what is clearly behind, holds the best against the "
+            "default on held-out requests), published (four-request trials, one finalist) or full.",
         ),
     ] = "ceiling",
     devices: DevicesOption = 1,
@@ -96,9 +96,10 @@ def search(
 ) -> int:
     """Search engines' settings for the best score.
 
-    A trial starts the engine with other flags, measures it and ends it. The engine's default goes first, then a
-    few configs that experts try, then what the planner proposes. What wins must beat the default on held-out
-    requests; it is printed as a launch command. Which flags are varied stands in engines/spaces/ENGINE.yaml.
+    A trial starts the engine with other flags, measures it and ends it. The engine's default goes first,
+    then a few configs that experts try, then what the planner proposes. What wins must beat the default on
+    held-out requests; it is printed as a launch command. Which flags are varied stands in
+    engines/spaces/ENGINE.yaml.
 
     Example: ceiling search --engine vllm --scenario C --profile cpu --model smollm2-135m --budget 20m
 
