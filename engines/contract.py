@@ -104,13 +104,15 @@ class Launch:
 class Capabilities:
     """What an engine's HTTP interface can do.
 
-    `reset_prefix_cache` is the path to POST to, None where there is none.
+    `reset_prefix_cache` is the path to POST to, None where there is none. `names_model` is False where the
+    model is served under its path, whatever name it has.
     """
 
     force_length: bool
     usage: bool
     logprobs: bool
     reset_prefix_cache: str | None = None
+    names_model: bool = True
 
 
 @runtime_checkable

@@ -33,7 +33,7 @@ class TGI:
 
     name = "tgi"
     real = True
-    capabilities = Capabilities(force_length=False, usage=True, logprobs=True)
+    capabilities = Capabilities(force_length=False, usage=True, logprobs=True, names_model=False)
 
     def __init__(self) -> None:
         self.default_config: Config = {}

@@ -178,7 +178,7 @@ class _Run:
         )
 
     def _measure(self, server: Server, plan: Plan) -> Measurement:
-        spec = self.spec
+        spec, named = self.spec, self.engine.capabilities.names_model
         measurement = score(
             server.url,
             plan.scenario,
@@ -187,7 +187,7 @@ class _Run:
             model=spec.model,
             fidelity=plan.fidelity,
             text=plan.text,
-            served_model=spec.model.name,
+            served_model=spec.model.name if named else str(spec.model.path),
             out=Path(spec.run) / "rows",
             observer=self._relay,
             limit_seconds=self._limit(),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engines.contract import Config, Model
+from engines.contract import Capabilities, Config, Launch, Model
 from engines.nvml import Tenant
 from engines.simulated.engine import Simulated
 from scenarios.device_use import watched
@@ -107,7 +108,7 @@ class OnGpus(Simulated):
 def test_a_trial_says_what_it_held_and_took(bench: Bench) -> None:
     gpus = FakeGpus([FakeGpu("GPU-a", memory=3 * GIB, power=250.0, tenants=(Tenant(77, GIB),))])
     trial = bench.trial({}, engine=OnGpus(), inventory=gpus)
-    assert trial.state is State.COMPLETE, trial.detail
+    assert trial.measurements, trial.detail
     assert trial.to_json()["held"] == {
         "devices": ["GPU-a"],
         "memory_before": [3 * GIB],
@@ -126,6 +127,21 @@ def test_a_trial_says_what_it_held_and_took(bench: Bench) -> None:
         measurement.metrics["energy_j"]
     )
     assert took["seconds"] >= measurement.metrics["wall_s"]
+
+
+class Unnamed(Simulated):
+    """An engine that serves a model under its path, as TGI does."""
+
+    capabilities = Capabilities(force_length=True, usage=True, logprobs=False, names_model=False)
+
+    def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
+        return super().command(config, replace(model, name=str(model.path)), host, port)
+
+
+def test_a_model_that_is_served_under_its_path_is_asked_for_by_it(bench: Bench) -> None:
+    trial = bench.trial({}, engine=Unnamed())
+    assert trial.measurements, trial.detail
+    assert trial.measurements[0].provenance["server"]["model"] == str(bench.model.path)
 
 
 def test_a_run_s_ledger_holds_the_gpus_before_and_after(tmp_path: Path) -> None:
