@@ -68,15 +68,46 @@ def reference(
     kept under `home()/cache`. Raises EngineNotInstalled without the torch engine, ReferenceFailed where it
     fails.
     """
-    runtime = find(ENGINE)
     told = "".join(json.dumps(asdict(item)) + "\n" for item in items)
+    (how, *lines), seconds = _answered(model, digest, told, devices, limit)
+    figures = tuple(Figures(**{name: tuple(values) for name, values in line.items()}) for line in lines)
+    return Reference(figures, how, seconds)
+
+
+def greedy(
+    model: Path,
+    digest: str,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    *,
+    devices: Sequence[Device] = (),
+    limit: float = LIMIT,
+) -> tuple[tuple[int, ...], ...]:
+    """The model's own answers of `length` tokens to prompts, in token ids; kept and raising as above.
+
+    No token that ends an answer is among them.
+    """
+    told = "".join(json.dumps({"prompt": list(one), "generate": length}) + "\n" for one in prompts)
+    (_, *lines), _ = _answered(model, digest, told, devices, limit)
+    return tuple(tuple(line["answer"]) for line in lines)
+
+
+def _answered(
+    model: Path, digest: str, told: str, devices: Sequence[Device], limit: float
+) -> tuple[list[dict[str, Any]], float]:
+    """What the script writes for these items, and the seconds that it took now."""
+    runtime = find(ENGINE)
     key = hashlib.sha256(f"{digest}\0{runtime.version}\0{told}".encode()).hexdigest()[:32]
     kept = home() / "cache" / "reference" / f"{key}.jsonl"
     began = time.monotonic()
-    if not kept.is_file():
+    fresh = not kept.is_file()
+    if fresh:
         _worked_out(runtime, model, told, kept, tuple(devices), limit)
-        return _read(kept, time.monotonic() - began)
-    return _read(kept, 0.0)
+    try:
+        lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ReferenceFailed(f"{kept} does not read ({error}): remove it") from error
+    return lines, round(time.monotonic() - began, 2) if fresh else 0.0
 
 
 def _worked_out(
@@ -114,12 +145,3 @@ def _run(launch: Launch, devices: tuple[Device, ...], log: Path, limit: float) -
     if done.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ReferenceFailed(f"the reference model ended with {done.returncode}: {' '.join(said[-1:])}")
-
-
-def _read(kept: Path, seconds: float) -> Reference:
-    try:
-        how, *rest = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-        items = tuple(Figures(**{name: tuple(values) for name, values in line.items()}) for line in rest)
-    except (OSError, ValueError, TypeError) as error:
-        raise ReferenceFailed(f"{kept} does not read ({error}): remove it") from error
-    return Reference(items, how, round(seconds, 2))

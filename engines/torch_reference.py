@@ -5,7 +5,8 @@ of the input is an item: `prompt` and `answer` (token ids) and `spans` (stretche
 The first line of the output says how it was worked out; then there is one line an item with, for each token
 of the spans in order, `logprob`, `gap` (nats to the likeliest token) and `rank` (0: the likeliest), under the
 model's own weights and given all that stands before the token. Tokens that end an answer are left out of
-account, as in a server that is told not to end it.
+account, as in a server that is told not to end it. An item with `generate` in place of answer and spans gets
+the model's own greedy `answer` of so many tokens instead.
 """
 
 from __future__ import annotations
@@ -105,6 +106,26 @@ def judged(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, l
     }
 
 
+def continued(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, list[int]]:
+    """The model's own greedy answer of `generate` tokens to an item's prompt."""
+    import torch
+    from transformers import GenerationConfig
+
+    count = item["generate"]
+    inputs = torch.tensor([item["prompt"]], device=model.device)
+    model.generation_config = GenerationConfig(pad_token_id=min(ends, default=0))
+    with torch.inference_mode():
+        out = model.generate(
+            inputs,
+            attention_mask=torch.ones_like(inputs),
+            do_sample=False,
+            max_new_tokens=count,
+            min_new_tokens=count,
+            eos_token_id=list(ends) or None,
+        )
+    return {"answer": out[0, inputs.shape[1] :].tolist()}
+
+
 def _finite(value: float) -> float:
     """Tokens that are left out of account have no likelihood; JSON has no infinity."""
     return round(max(-99.0, min(99.0, value)), 4)
@@ -128,7 +149,8 @@ def results(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     }
     with Path(options.input).open(encoding="utf-8") as lines:
         for line in lines:
-            yield judged(model, ends, json.loads(line))
+            item = json.loads(line)
+            yield (continued if "generate" in item else judged)(model, ends, item)
 
 
 def parser() -> argparse.ArgumentParser:

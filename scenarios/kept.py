@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Model
+from engines.contract import EngineError, Model
 from engines.host import Device
 from engines.reference import LIMIT
 from scenarios import metrics, rows
@@ -20,6 +20,9 @@ from scenarios.bystanders import Bystanders, shares
 from scenarios.device_use import taken
 from scenarios.load import calibration
 from scenarios.measurement import Measurement
+from scenarios.models import ModelError
+from scenarios.quality import judging, mix
+from scenarios.quality.gate import Paired
 from scenarios.requests import Reduced, natural, reduce
 from scenarios.roofline import against
 from scenarios.scenario import Scenario, Score, Traffic
@@ -50,6 +53,26 @@ def authenticate(
         write(directory, FACTS, asdict(facts))
         write(directory, FILE, rescore(directory).to_json())
     return tuple(read(directory) for directory in directories)
+
+
+def compare(
+    directory: Path, task: str, model: Model, devices: Sequence[Device] = (), limit: float = LIMIT
+) -> Measurement:
+    """Judge answers to a task's questions beside the model's own, and the measurement by what comes of it.
+
+    A measurement that is void, or marked as what comes from no model, stays as it is.
+    """
+    measured = read(directory)
+    if not measured.valid or measured.mark is not None:
+        return measured
+    questions = mix.read(directory / mix.FILE)
+    try:
+        found = judging.judged(task, questions, rows.scan(directory), model, devices, limit)
+    except (EngineError, ModelError) as error:
+        found = judging.Quality(task, None, str(error))
+    write(directory, FACTS, asdict(replace(read_facts(directory), quality=asdict(found))))
+    write(directory, FILE, rescore(directory).to_json())
+    return read(directory)
 
 
 def rescore(directory: Path) -> Measurement:
@@ -114,6 +137,7 @@ def judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
         requests=metrics.counts(reduced, sum(facts.asked.values())),
+        quality=_quality(facts.quality),
         text=facts.text.told(from_model=all(reason.code != FOREIGN for reason in reasons)),
     )
 
@@ -126,3 +150,9 @@ def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, f
     rates = metrics.output_rates(reduced, facts.scenario)
     known = calibration.Calibration(**client["calibration"])
     return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
+
+
+def _quality(told: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if told is None or told["paired"] is None:
+        return told and {"task": told["task"], "why": told["why"]}
+    return {"task": told["task"], **Paired(**told["paired"]).to_json()}

@@ -32,6 +32,8 @@ class Measurement:
         mark: what limits what the figures may be used for, such as `speed only` (dummy weights).
         text: whether the answers come from the model: `verdict` (`from the model`, `not from the model`,
             `not checked`), and `why` not or how it was found; None in measurements from before it was asked.
+        quality: what a task's questions in the traffic came to: `task`, and `why` nothing was compared, or
+            the paired counts with `caught_from`, the least drop that would have been caught; None without.
         rows: directory of the Parquet rows, relative to the run; None where they were not kept.
         started, seconds: wall-clock start (Unix time) and length of the measurement.
     """
@@ -53,6 +55,7 @@ class Measurement:
     rows: str | None = None
     mark: str | None = None
     text: Mapping[str, Any] | None = None
+    quality: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.invalid_reasons and self.score is not None:

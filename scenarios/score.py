@@ -22,11 +22,12 @@ from scenarios.authenticity import sample
 from scenarios.authenticity.evidence import UNASKED, Text
 from scenarios.bystanders import Watch
 from scenarios.device_use import Gauge
-from scenarios.kept import FACTS, FILE, authenticate, judged, rescore, write
+from scenarios.kept import FACTS, FILE, authenticate, compare, judged, rescore, write
 from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
+from scenarios.quality import mix, tasks
 from scenarios.remote import Remote, Unreachable, ask, chosen
 from scenarios.requests import reduce
 from scenarios.roofline import roofline
@@ -60,6 +61,7 @@ def score(
     inventory: Inventory = NVML,
     simulated: bool | None = None,
     check_text: bool = False,
+    quality: str | None = None,
 ) -> Measurement:
     """Score the OpenAI-compatible server at `url`.
 
@@ -68,14 +70,15 @@ def score(
     warm-up and measuring begin. `devices` are the GPUs that serve, as `inventory` shows them; None takes all
     visible ones for a server on this machine. `simulated` is whether the server is known to play one; None
     takes its word for it. `check_text` holds a sample of the answers against the model afterwards, off the
-    clock (see `authenticate`). Raises Unreachable when nothing answers before the run, ScenarioError and
-    TextError for a request set that cannot be built.
+    clock (see `authenticate`). `quality` is a task (`scenarios.quality.tasks`) of which every scored prompt
+    then ends in a question (see `compare`). Raises Unreachable when nothing answers before the run, and
+    TaskError, ScenarioError and TextError for a request set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)
     remote = _believed(ask(url, headers), simulated)
     name = chosen(remote, served_model, url)
-    request_set = build(plan, model)
+    request_set, questions = _asked(build(plan, model), quality, model)
     identity = uuid.uuid4().hex
     keep = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
     with keep as parent:
@@ -113,7 +116,18 @@ def score(
         sample.write(place / sample.FILE, sampled)
         if check_text:
             (measured,) = authenticate([place], model, held)
+        if quality is not None:
+            mix.write(place / mix.FILE, questions)
+            measured = compare(place, quality, model, held)
     return measured
+
+
+def _asked(
+    request_set: RequestSet, quality: str | None, model: Model
+) -> tuple[RequestSet, list[mix.Question]]:
+    if quality is None:
+        return request_set, []
+    return mix.mixed(request_set, tasks.items(quality), tokenizer.load(model.path))
 
 
 @dataclass(frozen=True)

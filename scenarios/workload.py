@@ -99,7 +99,7 @@ def build(plan: Plan, model: Model) -> RequestSet:
         _request(index, draft, prompt)
         for index, (draft, prompt) in enumerate(zip(drafts[count:], prompts[count:], strict=True))
     )
-    return RequestSet(warmup, requests, _digest([*warmup, *requests]))
+    return RequestSet(warmup, requests, digest_of([*warmup, *requests]))
 
 
 def share(traffic: Traffic, fidelity: Fidelity) -> int:
@@ -285,7 +285,8 @@ def _request(index: int, draft: _Draft, prompt: str) -> Request:
     )
 
 
-def _digest(requests: Iterable[Request]) -> str:
+def digest_of(requests: Iterable[Request]) -> str:
+    """sha256 over requests in order."""
     total = hashlib.sha256()
     for request in requests:
         total.update(json.dumps(asdict(request), sort_keys=True).encode() + b"\n")

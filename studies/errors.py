@@ -14,6 +14,7 @@ EXPECTED = {
     "scenarios.ledger": ("LedgerError",),
     "scenarios.tokenizer": ("TokenizerError",),
     "scenarios.remote": ("Unreachable",),
+    "scenarios.quality.tasks": ("TaskError",),
     "scenarios.baseline": ("BaselineError",),
     "search.spec": ("SearchError",),
     "search.planners": ("UnknownPlanner",),

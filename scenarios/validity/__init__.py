@@ -3,7 +3,7 @@
 from scenarios.measurement import Reason
 from scenarios.requests import Reduced
 from scenarios.roofline import Roofline
-from scenarios.validity import answers, client, company, stream, text
+from scenarios.validity import answers, client, company, quality, stream, text
 from scenarios.validity.facts import Case, Check, Facts
 
 CODES: dict[str, str] = {
@@ -23,6 +23,7 @@ CODES: dict[str, str] = {
     "looping": "the speed rests on guessing text that repeats itself",
     "canned-text": "different prompts got the same answer",
     "text-not-from-model": "answers that the model itself would not have given",
+    "quality": "answers to questions in the traffic are worse than the baseline's",
     "unreachable": "the server did not answer after the run",
     "server-changed": "the server says something else of itself after the run, or is another process",
     "other-process": "another process had the device during the run",
@@ -56,6 +57,7 @@ CHECKS: tuple[Check, ...] = (
     answers.looping,
     answers.canned_text,
     text.not_from_model,
+    quality.worse,
 )
 
 

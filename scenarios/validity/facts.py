@@ -31,6 +31,7 @@ class Facts:
         busy: share of its core that the busiest sender took.
         before, after: what the server said of itself; `after` None when it no longer answered.
         text: what is known of where the answers come from.
+        quality: what a task's questions in the traffic came to (`Quality` as a dict), where one was mixed in.
         bystanders: what else ran on the server's machine, None where that is another one.
     """
 
@@ -45,6 +46,7 @@ class Facts:
     roofline: Roofline | None = None
     bystanders: Bystanders | None = None
     text: Text = field(default_factory=Text)
+    quality: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def traffic(self, name: str) -> Traffic:

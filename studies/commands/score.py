@@ -80,6 +80,15 @@ def score(
             help="Afterwards hold a sample of the answers against the model (needs the torch engine).",
         ),
     ] = True,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            "--quality",
+            metavar="TASK",
+            help="End every prompt in a question and void what answers worse than the model itself: "
+            "past-tense, or mmlu-pro:FILE (needs the torch engine).",
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> int:
     """Score a running OpenAI-compatible server.
@@ -131,6 +140,7 @@ def score(
                 headers=headers,
                 devices=serving,
                 check_text=check_text,
+                quality=quality,
             )
 
         if repeats is None and within is None:

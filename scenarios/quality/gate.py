@@ -1,0 +1,98 @@
+"""The gate: answers paired by item with the baseline's, by an exact one-sided McNemar test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import binom
+
+LEVEL = 0.01
+"""Chance that a server as good as the baseline is voided, at most."""
+POWER = 0.8
+SWAPS = 0.03
+"""Share of items that lossy but honest arithmetic turns wrong by chance, and as many right."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Items by what came of them: right for both, lost (only the baseline's right), won, wrong for both."""
+
+    both: int
+    lost: int
+    won: int
+    neither: int
+
+    @classmethod
+    def of(cls, baseline: Sequence[bool], server: Sequence[bool]) -> Paired:
+        """From the verdicts on the same items in the same order."""
+        pairs = list(zip(baseline, server, strict=True))
+        return cls(
+            *(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
+        )
+
+    @property
+    def items(self) -> int:
+        """How many there are."""
+        return self.both + self.lost + self.won + self.neither
+
+    @property
+    def baseline(self) -> float:
+        """The baseline's share of right answers."""
+        return (self.both + self.lost) / self.items
+
+    @property
+    def server(self) -> float:
+        """The server's share of right answers."""
+        return (self.both + self.won) / self.items
+
+    @property
+    def chance(self) -> float:
+        """Probability of at least so many lost items if losing and winning were as likely."""
+        return at_least(self.lost, self.lost + self.won)
+
+    @property
+    def worse(self) -> bool:
+        """Whether the server is worse than the baseline."""
+        return self.chance < LEVEL
+
+    def to_json(self) -> dict[str, Any]:
+        """As a measurement tells it."""
+        return {
+            "items": self.items,
+            "baseline": round(self.baseline, 4),
+            "server": round(self.server, 4),
+            "lost": self.lost,
+            "won": self.won,
+            "p": round(self.chance, 6),
+            "caught_from": caught_from(self.items, self.baseline),
+        }
+
+
+def at_least(lost: int, apart: int) -> float:
+    """Chance of `lost` or more of `apart` items that went apart, at even odds."""
+    return float(binom.sf(lost - 1, apart, 0.5)) if apart else 1.0
+
+
+def caught_from(items: int, baseline: float) -> float | None:
+    """The least drop in the share of right answers that would be caught in 4 of 5 cases; None: none would."""
+    for percent in range(1, round(100 * baseline) + 1):
+        if power(items, percent / 100) >= POWER:
+            return percent / 100
+    return None
+
+
+def power(items: int, drop: float) -> float:
+    """Chance that a server that loses so large a share of the items is voided.
+
+    The items that go apart are taken as binomial: lost by the drop and by chance, won by chance alone.
+    """
+    apart = drop + 2 * SWAPS
+    share = (drop + SWAPS) / apart
+    found = 0.0
+    for count in range(items + 1):
+        least = next((lost for lost in range(count + 1) if at_least(lost, count) < LEVEL), None)
+        if least is not None:
+            found += float(binom.pmf(count, items, apart) * binom.sf(least - 1, count, share))
+    return found

@@ -1,0 +1,103 @@
+"""Tasks whose answers can be judged: what is asked at the end of a prompt, and what is right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+VERBS = Path(__file__).with_name("verbs.txt")
+LETTERS = "ABCDEFGHIJ"
+LOOKED_AT = 10
+"""Words of an answer in which a past tense must occur."""
+
+
+class TaskError(Exception):
+    """A task is not known or cannot be read. The message is one line that names the fix."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question at the end of a text: what stands `before` the text and after it, and what is right."""
+
+    kind: str
+    before: str
+    question: str
+    answer: str
+
+    def prompt(self, text: str) -> str:
+        """The question, with a text before it."""
+        return f"{self.before}\n\n{text}\n\n{self.question}"
+
+    def right(self, text: str) -> bool:
+        """Whether an answer is right."""
+        return _JUDGES[self.kind](text, self.answer)
+
+
+def items(name: str) -> tuple[Item, ...]:
+    """The items of a task: `past-tense`, or `mmlu-pro:FILE` (its test set as JSON lines).
+
+    Raises TaskError.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "past-tense" and not path:
+        return _past_tense()
+    if kind == "mmlu-pro" and path:
+        return _mmlu_pro(Path(path))
+    raise TaskError(f"unknown task {name}: say past-tense, or mmlu-pro:FILE")
+
+
+@cache
+def _past_tense() -> tuple[Item, ...]:
+    pairs = [line.split() for line in VERBS.read_text(encoding="utf-8").splitlines()]
+    return tuple(
+        Item("past-tense", "Complete the last sentence.", f"Today I {verb}. Yesterday I", past)
+        for verb, past in pairs
+    )
+
+
+def _mmlu_pro(path: Path) -> tuple[Item, ...]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return tuple(_choice(row) for row in rows)
+    except OSError as error:
+        raise TaskError(f"{path} cannot be read ({error}): name MMLU-Pro's test set as JSON lines") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskError(
+            f"{path}: not MMLU-Pro ({error!r}): each line needs question, options, answer"
+        ) from error
+
+
+def _choice(row: Mapping[str, object]) -> Item:
+    options = row["options"]
+    assert isinstance(options, list)
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+    question = f"{row['question']}\n{listed}\nSay: the answer is (X)."
+    return Item("mmlu-pro", "Answer the question at the end.", question, str(row["answer"]))
+
+
+def letter(text: str) -> str | None:
+    """The option that an answer names: "the answer is (X)" or "Answer: X", else a letter alone, the last one.
+
+    Source: MMLU-Pro's published extraction.
+    """
+    for pattern in (r"answer is \(?([A-J])\)?", r"[aA]nswer:\s*\(?([A-J])\)?"):
+        found = re.search(pattern, text)
+        if found:
+            return found[1]
+    alone = re.findall(r"\b[A-J]\b", text)
+    return alone[-1] if alone else None
+
+
+def _says(text: str, past: str) -> bool:
+    """Whether the past tense is among the first words."""
+    return past in re.findall(r"[a-z]+", text.lower())[:LOOKED_AT]
+
+
+_JUDGES: Mapping[str, Callable[[str, str], bool]] = {
+    "past-tense": _says,
+    "mmlu-pro": lambda text, answer: letter(text) == answer,
+}
