@@ -113,7 +113,7 @@ engines: [simulated]
 scenarios: [A]
 planners: [random]
 agents: [default, regressor]
-budget: 10s
+budget: 20s
 """
 
 
