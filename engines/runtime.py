@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -120,7 +120,9 @@ def installed(name: str) -> Runtime | None:
     return Runtime("venv", (str(python),), str(written["version"])) if written and python.exists() else None
 
 
-def add(name: str, image: str, *, tool: str | None = None) -> Runtime:
+def add(
+    name: str, image: str, *, tool: str | None = None, echo: Callable[[str], None] = lambda _: None
+) -> Runtime:
     """Have an engine run in a container from now on; its program there is asked for its version.
 
     Raises EngineNotInstalled when there is no such tool or the image does not hold the engine.
@@ -129,6 +131,7 @@ def add(name: str, image: str, *, tool: str | None = None) -> Runtime:
         raise EngineNotInstalled(f"{name} does not run in a container: one of {', '.join(INSIDE)} does")
     found, binary = find_tool(tool)
     container = Container(found, binary, image)
+    echo(f"asking {image} for its version of {name}")
     ask = ["--version"] if name in BINARIES else ["-c", _ASK_VERSION, *DISTRIBUTIONS[name]]
     try:
         done = subprocess.run(

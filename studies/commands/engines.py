@@ -75,8 +75,7 @@ def add(
         there = runtime.forget(name)
         out().print(f"{name} runs in no container" + (" any more" if there else ""))
         return 0
-    steps()(f"asking {container} for its version of {name}")
-    made = runtime.add(name, container, tool=tool)
+    made = runtime.add(name, container, tool=tool, echo=steps())
     out().print(f"{name} {made.version} is ready ({made.place})", soft_wrap=True)
     return 0
 
