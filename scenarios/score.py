@@ -39,6 +39,9 @@ from scenarios.workload import WARMUP, RequestSet, build
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
 """Marks: random weights, whose text means nothing; a server that says that it only plays one."""
 
+MOMENT = 0.1
+"""Seconds below which a stage says nothing of how busy its senders were: one that was called off at once."""
+
 __all__ = ["FILE", "Unreachable", "authenticate", "rescore", "score"]
 
 
@@ -259,6 +262,8 @@ def _observed(facts: Facts, report: LoadReport, after: Mapping[str, Any] | None)
     return replace(
         facts,
         loop_lag=max((stage.lag["p95"] for stage in scored), default=0.0),
-        busy=max((stage.cpu / stage.wall / report.senders for stage in scored), default=0.0),
+        busy=max(
+            (stage.cpu / stage.wall / report.senders for stage in scored if stage.wall > MOMENT), default=0.0
+        ),
         after=after,
     )
