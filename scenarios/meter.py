@@ -9,7 +9,7 @@ from typing import Self
 
 from scenarios.ledger import Ledger, gpu_seconds
 
-HEARTBEAT = 5.0
+HEARTBEAT = 1.0
 """Seconds between meter events: what a SIGKILL can leave uncharged, at most."""
 
 

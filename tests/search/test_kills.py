@@ -247,7 +247,7 @@ def check_killed(search: Drivers, hits: Counter[str], held: float, budget: float
     assert hits.total() == KILLS
     last_stop = max(event["seconds"].get("stop", 0.0) for event in events if event["event"] == "trial")
     assert charged <= budget + DEVICES * (last_stop + 1.5)
-    unseen = (hits["driver"] + hits["raylet"]) * DEVICES * (HEARTBEAT + 4.5)
+    unseen = (hits["driver"] + hits["raylet"]) * DEVICES * (HEARTBEAT + 1.5)
     assert real - unseen - DEVICES * 3.0 <= charged <= real + DEVICES * 3.0
 
 

@@ -20,7 +20,6 @@ from scenarios import profiles
 from scenarios.scenario import FULL, Fidelity, Traffic
 from search.planners.draws import draw
 from studies.benchmarks.search_policies import figures, picture, table
-from studies.benchmarks.search_policies.bench import NOISE_FLOOR
 from studies.benchmarks.search_policies.play import Policy, Run, play
 from studies.benchmarks.search_policies.race import Heat, heats, race, read
 from studies.benchmarks.search_policies.serving import SHAPE, Serving
@@ -107,10 +106,10 @@ def test_a_search_repeats_itself_and_keeps_its_budget(policy: str) -> None:
 
 def test_published_trials_mislead_where_quick_and_full_disagree() -> None:
     there = world("fidelity-disagrees", SHORT)
-    runs = [play(there, Policy.parse("published-tpe"), seed, 2400.0) for seed in range(3)]
-    assert sum((run.submitted or 0.0) < 1.0 for run in runs) >= 2
-    own = [play(there, Policy.parse("ceiling-tpe"), seed, 2400.0) for seed in range(3)]
-    assert all((run.submitted or 0.0) >= 1.0 - NOISE_FLOOR for run in own)
+    runs = [play(there, Policy.parse("published-random"), seed, 1800.0) for seed in (0, 1)]
+    assert all((run.submitted or 0.0) < 1.0 for run in runs)
+    own = [play(there, Policy.parse("ceiling-random"), seed, 1800.0) for seed in (0, 1)]
+    assert all((run.submitted or 0.0) >= 1.0 for run in own)
 
 
 def test_a_race_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
@@ -226,6 +225,23 @@ def test_the_command_refuses_bad_input_in_one_line(tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1 and said in done.stderr
+
+
+def test_the_command_tells_and_draws_what_the_file_holds(tmp_path: Path) -> None:
+    file, svg = tmp_path / "race.csv", tmp_path / "race.svg"
+    policies = [Policy.parse("ceiling-random"), Policy.parse("published-random")]
+    list(race(heats(("default-best",), policies, 1, 600.0, SHORT, None), file, 1))
+    given = ("--report", "--budget", "600s", "--part", "0", "--file", str(file), "--svg", str(svg))
+    done = subprocess.run(
+        [sys.executable, "-m", "studies.benchmarks.search_policies", *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "**default-best**" in done.stdout and "crashy" not in done.stdout
+    assert "| ceiling-random | 1.00x" in done.stdout
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
 
 
 def test_raced_landscapes_exist() -> None:

@@ -49,6 +49,9 @@ def main(
     file: Annotated[
         Path, typer.Option("--file", help="One row a search. Rows that are there are not run again.")
     ] = Path("runs/search_policies.csv"),
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing: say what the file holds of what is asked for.")
+    ] = False,
     svg: Annotated[Path | None, typer.Option("--svg", help="Where to draw the curves.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Where to write the tables.")] = None,
 ) -> None:
@@ -66,15 +69,19 @@ def main(
             world(name, setting)
         raced = [_policy(each) for each in policy or POLICIES]
         asked = heats(names, raced, seeds, parse(budget), setting, part or None)
-        _follow(race(asked, file, processes))
+        if not report:
+            _follow(race(asked, file, processes))
     except Exception as error:
         if not is_expected(error):
             raise
         err().print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
     known = read(file)
-    runs = {name: [known[heat.key] for heat in asked if heat.landscape == name] for name in names}
-    _say({name: _ordered(raced, runs[name]) for name in names}, svg, markdown)
+    runs = {
+        name: [known[heat.key] for heat in asked if heat.landscape == name and heat.key in known]
+        for name in names
+    }
+    _say({name: _ordered(raced, some) for name, some in runs.items() if some}, svg, markdown)
 
 
 def _policy(text: str) -> Policy:
