@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +24,10 @@ class Graded:
     gap: tuple[float, ...]
     rank: tuple[int, ...]
 
+    def first(self, tokens: int) -> Graded:
+        """Its first tokens."""
+        return Graded(self.index, self.logprob[:tokens], self.gap[:tokens], self.rank[:tokens])
+
 
 @dataclass(frozen=True)
 class Text:
@@ -39,6 +43,10 @@ class Text:
     answers: tuple[Graded, ...] = ()
     how: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def first(self, tokens: int) -> Text:
+        """With the first tokens of each answer only."""
+        return replace(self, answers=tuple(answer.first(tokens) for answer in self.answers))
 
     @property
     def gaps(self) -> npt.NDArray[np.float64]:

@@ -25,6 +25,8 @@ MOST = 3.0
 """Nats at which a token's loss is capped in the mean."""
 MEAN = 0.06
 """Nats that a token may lose on average."""
+START = 8
+"""Tokens at the start of answers that are held to the same: a copied text may go on as the model would."""
 DEVIATIONS = 3.0
 """Standard errors, between answers, by which the mean must lie above that."""
 
@@ -37,7 +39,7 @@ def not_from_model(case: Case) -> Reason | None:
 def judged(text: Text) -> Reason | None:
     """What graded answers say against the server that gave them."""
     strange = [answer.index for answer in text.answers if loss(answer) > STRANGE]
-    least = mean_at_least(text)
+    least = max(mean_at_least(text), mean_at_least(text.first(START)))
     if len(strange) <= STRAY and least <= MEAN:
         return None
     worst = max(text.answers, key=loss)

@@ -142,6 +142,10 @@ def test_a_fifth_of_the_answers_from_elsewhere_is_found() -> None:
     assert codes(replace(own, answers=own.answers + other.answers)) == ["text-not-from-model"]
 
 
+def test_an_echo_that_goes_on_as_the_model_would_is_found_at_its_start() -> None:
+    assert codes(answers([[2.5, 1.0, 0.5, 0.5] + [0.0] * 90 for _ in range(12)])) == ["text-not-from-model"]
+
+
 def test_copied_text_is_found_where_it_begins() -> None:
     copied = [[6.0, 8.0, 4.0] + [0.0] * 40 for _ in range(12)]
     assert codes(answers(copied)) == ["text-not-from-model"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from engines.reference import Item, reference
 from engines.runtime import find
 from scenarios import models, tokenizer
 from scenarios.authenticity.evidence import Graded, Text
-from scenarios.provenance import host
 from scenarios.scenario import Plan
 from scenarios.tokenizer import Tokenizer
 from scenarios.workload import build
@@ -33,32 +34,56 @@ SHARES = (1 / 3, 0.2)
 CANNED = "text that people wrote"
 
 
-def prompts(path: Path, words: Tokenizer, count: int, seed: int) -> Prompts:
-    """Short and long prompts of the CPU profile, half each."""
-    model = models.open_model(path, max_length=2048)
-    sets = [build(Plan(letter, "cpu", seed), model).requests[:count:2] for letter in "CD"]
-    texts = [request.prompt for requests in sets for request in requests]
+def prompts(path: Path, words: Tokenizer, count: int, seed: int, out: Path) -> Prompts:
+    """Short and long prompts of the CPU profile, half each; those that `out` holds already stay."""
+    kept = out / "texts.json"
+    if not kept.is_file():
+        model = models.open_model(path, max_length=2048)
+        sets = [build(Plan(letter, "cpu", seed), model).requests[: count // 2] for letter in "CD"]
+        kept.write_text(json.dumps([request.prompt for requests in sets for request in requests]))
+    texts = json.loads(kept.read_text())
     tokens = [tuple(words.chat_ids([{"role": "user", "content": text}])) for text in texts]
     return Prompts(tuple(texts), tuple(tokens))
 
 
 def graded(
-    path: Path, words: Tokenizer, asked: Prompts, answers: Answers, length: int
+    path: Path, words: Tokenizer, asked: Prompts, answers: Answers, length: int, out: Path
 ) -> dict[str, list[Graded]]:
-    """Every source's answers under the model's own weights, by way of their text, as a client gets them."""
-    items = [
-        Item(prompt, tuple(words.encode(words.decode(answer))), ((0, length),))
-        for source in answers.values()
-        for prompt, answer in zip(asked.tokens, source, strict=True)
-    ]
-    figures = iter(reference(path, models.digest(path), items, limit=7200.0).items)
-    return {
+    """Every source's answers under the model's own weights, by way of their text, as a client gets them.
+
+    What `out` holds already is not worked out again.
+    """
+    items = {
         name: [
-            Graded(place, each.logprob, each.gap, each.rank)
-            for place, each in zip(range(len(source)), figures, strict=False)
+            Item(prompt, tuple(words.encode(words.decode(answer))), ((0, length),))
+            for prompt, answer in zip(asked.tokens, source, strict=True)
         ]
         for name, source in answers.items()
     }
+    kept = out / "graded.jsonl"
+    known = _known(kept)
+    missing = [item for some in items.values() for item in some if key(item) not in known]
+    if missing:
+        made = reference(path, models.digest(path), missing, limit=7200.0).items
+        with kept.open("a") as file:
+            for item, each in zip(missing, made, strict=True):
+                file.write(json.dumps({"key": key(item), **asdict(each)}) + "\n")
+        known = _known(kept)
+    return {
+        name: [Graded(place, **known[key(item)]) for place, item in enumerate(some)]
+        for name, some in items.items()
+    }
+
+
+def key(item: Item) -> str:
+    """Tells an item from others."""
+    return hashlib.sha256(json.dumps(asdict(item)).encode()).hexdigest()[:32]
+
+
+def _known(kept: Path) -> dict[str, dict[str, Any]]:
+    lines = kept.read_text().splitlines() if kept.is_file() else []
+    rows = [json.loads(line) for line in lines]
+    return {row.pop("key"): {name: tuple(values) for name, values in row.items()} for row in rows}
 
 
 def table(found: Mapping[str, Sequence[Graded]]) -> Iterator[str]:
@@ -98,12 +123,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = models.fetch(options.model)
     words, length = tokenizer.load(path), max(LENGTHS)
-    asked = prompts(path, words, options.prompts, options.seed)
+    asked = prompts(path, words, options.prompts, options.seed, options.out)
     made = generated(find("torch"), path, asked, length, options.out)
     answers = {**made, **elsewhere(words, asked, made["exact"], length)}
-    found = graded(path, words, asked, answers, length)
-    kept = {name: [asdict(one) for one in some] for name, some in found.items()}
-    (options.out / "graded.json").write_text(json.dumps({"host": host(), "graded": kept}))
+    found = graded(path, words, asked, answers, length, options.out)
     lines = list(table(found))
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -19,14 +19,9 @@ def voided(
     Answers are drawn with replacement; each is from the source with the chance `share`, else from `honest`.
     """
     draw = random.Random(0)
-    own, other = ([cut(one, tokens) for one in some] for some in (honest, answers))
+    own, other = ([one.first(tokens) for one in some] for some in (honest, answers))
     void = 0
     for _ in range(DRAWS):
         picked = [draw.choice(other if not own or draw.random() < share else own) for _ in range(count)]
         void += judged(Text("", tuple(picked))) is not None
     return void / DRAWS
-
-
-def cut(answer: Graded, tokens: int) -> Graded:
-    """The first tokens of an answer."""
-    return Graded(answer.index, answer.logprob[:tokens], answer.gap[:tokens], answer.rank[:tokens])

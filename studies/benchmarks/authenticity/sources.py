@@ -85,22 +85,20 @@ def _read(kept: Path, count: int) -> dict[str, list[list[int]]]:
 
 def elsewhere(words: Tokenizer, prompts: Prompts, exact: Sequence[Sequence[int]], length: int) -> Answers:
     """Impostors that need no model: its own text, but not for this prompt, or not all of it."""
-    draw = random.Random(0)
+    draw = random.Random(1)
     asked = [words.encode(text) for text in prompts.texts]
-    middle = [_cut(ids, draw.randrange(len(ids) // 4, len(ids) // 2), length) for ids in asked]
-    turned = [exact[(place + 3) % len(exact)][:length] for place in range(len(exact))]
-    others = [asked[(place + 5) % len(asked)][:length] for place in range(len(asked))]
+    middle, late = ([_cut(ids, draw.randrange(len(ids) - length), length) for ids in asked] for _ in range(2))
     return {
-        "its answers to other prompts": turned,
-        "text that people wrote": others,
+        "its answers to other prompts": [exact[(place + 3) % len(exact)] for place in range(len(exact))],
+        "text that people wrote": [asked[(place + 5) % len(asked)][:length] for place in range(len(asked))],
         "the prompt's beginning": [ids[:length] for ids in asked],
         "the prompt's middle": middle,
         "the prompt's end": [ids[-length:] for ids in asked],
         "echo of 8 tokens, then honest": [
-            [*_cut(ids, 0, 8), *own[: length - 8]] for ids, own in zip(asked, exact, strict=True)
+            [*ids[:8], *own[: length - 8]] for ids, own in zip(asked, exact, strict=True)
         ],
-        "honest, 8 tokens replaced late": [
-            [*own[: length - 8], *other[:8]] for own, other in zip(exact, middle, strict=True)
+        "honest, 16 tokens replaced": [
+            [*own[:24], *other[:16], *own[40:]] for own, other in zip(exact, late, strict=True)
         ],
     }
 
