@@ -118,12 +118,14 @@ def _speed(model: Model, text: str, folder: Path, devices: int, trials: int) -> 
 
 
 def _of(events: list[dict[str, Any]], devices: int) -> Speed:
-    """From the first launch to the end of the last trial before the final one, which runs alone."""
-    explored = [event for event in events if event["event"] == "trial" and event["origin"] != "final"]
-    first = next(event["at"] for event in events if event["event"] == "phase")
-    wall = max(event["at"] for event in explored) - first
-    busy = sum(sum(event["seconds"].values()) for event in explored)
-    return Speed(devices, len(explored), wall, max(0.0, devices * wall - busy))
+    """From the first launch to the last teardown before the final trial, which runs alone."""
+    held = [
+        (event["launched"], event["launched"] + event["gpu_seconds"])
+        for event in events
+        if event["event"] == "trial" and event["origin"] != "final"
+    ]
+    wall = max(end for _, end in held) - min(begin for begin, _ in held)
+    return Speed(devices, len(held), wall, devices * wall - sum(end - begin for begin, end in held))
 
 
 if __name__ == "__main__":
