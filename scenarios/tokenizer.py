@@ -88,11 +88,15 @@ class Tokenizer:
         return len(self.encode(text))
 
     def word_starts(self) -> npt.NDArray[np.bool_]:
-        """Per token id, whether it begins with a space (byte-level or sentencepiece); all if none does."""
+        """Per token id, whether it begins with a space (byte-level or sentencepiece) and shows something.
+
+        All if none does.
+        """
         vocabulary = self._backend.get_vocab()
         flags = np.zeros(1 + max(vocabulary.values()), dtype=bool)
         for token, index in vocabulary.items():
-            flags[index] = token.startswith(_SPACES) and len(token) > 1
+            if token.startswith(_SPACES) and len(token) > 1:
+                flags[index] = bool(self.decode([index]).strip("\ufffd \n\t\r"))
         return flags if flags.any() else ~flags
 
     def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:

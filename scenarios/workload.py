@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +91,8 @@ def build(plan: Plan, model: Model) -> RequestSet:
     words = tokenizer.load(model.path)
     text = corpus(plan.text, words)
     drafts = [*_warmup(plan, scenario), *_scored(plan, scenario)]
-    places = _places(plan, scenario, text, words)
-    writer = _Writer(words, text, places)
+    places, spare = _places(plan, scenario, text, words)
+    writer = _Writer(words, text, places, spare)
     prompts = [writer.prompt(int(places[draft.place]), draft.input_tokens) for draft in drafts]
     count = scenario.warmup_requests
     warmup = tuple(_request(*item) for item in zip(range(count), drafts, prompts, strict=False))
@@ -179,12 +180,19 @@ def blocks(plan: Plan, model: Model) -> int:
     return len(_dealt(plan, scenario, corpus(plan.text, words), words)) // _needed(scenario)
 
 
-def _places(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> npt.NDArray[np.int64]:
-    """Where the prompts of the plan's block begin, one a request of the full block, warm-up first."""
+def _places(
+    plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the prompts of the plan's block begin, one a request of the full block, warm-up first; spares.
+
+    A block's spares are its seed's and scenario's own, those first that no block has.
+    """
     needed, mine = _needed(scenario), _dealt(plan, scenario, text, words)
     shuffled = arrivals.generator("places", plan.seed, scenario.letter).permutation(mine)
-    begin = plan.fidelity.block % (len(shuffled) // needed) * needed
-    return shuffled[begin : begin + needed]
+    count = len(shuffled) // needed
+    block = plan.fidelity.block % count
+    chosen = shuffled[block * needed : (block + 1) * needed]
+    return chosen, np.setdiff1d(shuffled[::-1][block::count], chosen, assume_unique=True)
 
 
 def _needed(scenario: Scenario) -> int:
@@ -222,37 +230,39 @@ def _distinct(starts: npt.NDArray[np.int64], text: Corpus) -> npt.NDArray[np.int
 class _Writer:
     """Cuts prompts out of a corpus so that the whole chat prompt has an exact number of tokens."""
 
-    def __init__(self, words: Tokenizer, text: Corpus, places: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        words: Tokenizer,
+        text: Corpus,
+        places: npt.NDArray[np.int64],
+        spare: npt.NDArray[np.int64],
+    ) -> None:
         self._words = words
         self._text = text
         self._template = words.chat_tokens([{"role": "user", "content": "a"}]) - 1
         self._heads = {self._head(int(place)) for place in places}
-        self._begins = words.word_starts()
+        self._spare = iter(spare.tolist())
         self._written: set[str] = set()
 
     def prompt(self, start: int, target: int) -> str:
         """Text from `start` on.
 
         Where no cut has exactly `target` tokens, it lacks a word near its end. Only where that does not help
-        either it begins some words later; never where another prompt does, and no text comes twice.
+        either it begins at a spare place. No text comes twice.
         """
         if target <= self._template:
             raise ScenarioError(
                 f"prompts of {target} tokens leave no room for text beside the chat template's "
                 f"{self._template}: raise input_tokens"
             )
-        for at in range(start, start + _SLACK // 2):
-            if at == start or self._free(at):
+        for at in chain([start], islice(self._spare, _SLACK)):
+            if at == start or self._head(at) not in self._heads:
                 text = self._cut(at, target)
                 if text is not None and text not in self._written:
                     self._heads.add(self._head(at))
                     self._written.add(text)
                     return text
         raise TextError(f"no cut of the text makes a prompt of exactly {target} tokens: use another text")
-
-    def _free(self, at: int) -> bool:
-        """Whether a word begins there, and no other prompt does."""
-        return bool(self._begins[self._text.tokens[at]]) and self._head(at) not in self._heads
 
     def _head(self, at: int) -> bytes:
         """What `_distinct` tells starts apart by."""
