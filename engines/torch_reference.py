@@ -5,8 +5,9 @@ of the input is an item: `prompt` and `answer` (token ids) and `spans` (stretche
 The first line of the output says how it was worked out; then there is one line an item with, for each token
 of the spans in order, `logprob`, `gap` (nats to the likeliest token) and `rank` (0: the likeliest), under the
 model's own weights and given all that stands before the token. Tokens that end an answer are left out of
-account, as in a server that is told not to end it. An item with `generate` in place of answer and spans gets
-the model's own greedy `answer` of so many tokens instead.
+account, as in a server that is told not to end it; where the checkpoint asks for a repetition penalty, which
+some servers then apply, the better of both readings counts. An item with `generate` in place of answer and
+spans gets the model's own greedy `answer` of so many tokens instead.
 """
 
 from __future__ import annotations
@@ -95,15 +96,38 @@ def judged(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, l
         )
         logits = out.logits[0].float()
         logits[:, list(ends)] = float("-inf")
-        own = logits.gather(1, chosen[:, None])
-        logprob = (own - logits.logsumexp(1, keepdim=True))[:, 0]
-        gap = (logits.max(1, keepdim=True).values - own)[:, 0]
-        rank = (logits > own).sum(1)
+        logprob, gap, rank = figures(logits, chosen)
+        penalty = getattr(model.generation_config, "repetition_penalty", None) or 1.0
+        if penalty != 1.0:
+            other = figures(penalised(logits, tokens, before, penalty), chosen)
+            better = other[1] < gap
+            pairs = zip(other, (logprob, gap, rank), strict=True)
+            logprob, gap, rank = (torch.where(better, one, plain) for one, plain in pairs)
     return {
         "logprob": [_finite(value) for value in logprob.tolist()],
         "gap": [_finite(value) for value in gap.tolist()],
         "rank": rank.tolist(),
     }
+
+
+def figures(logits: Any, chosen: Any) -> tuple[Any, Any, Any]:
+    """Of the chosen tokens, one a row of logits: logprob, gap and rank."""
+    own = logits.gather(1, chosen[:, None])
+    logprob = (own - logits.logsumexp(1, keepdim=True))[:, 0]
+    gap = (logits.max(1, keepdim=True).values - own)[:, 0]
+    return logprob, gap, (logits > own).sum(1)
+
+
+def penalised(logits: Any, tokens: Sequence[int], before: Sequence[int], penalty: float) -> Any:
+    """Logits as a server has them that takes the checkpoint's own repetition penalty for its default."""
+    import torch
+
+    changed = logits.clone()
+    for row, place in enumerate(before):
+        seen = torch.tensor(sorted(set(tokens[: place + 1])), device=logits.device)
+        some = changed[row, seen]
+        changed[row, seen] = torch.where(some > 0, some / penalty, some * penalty)
+    return changed
 
 
 def continued(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, list[int]]:
