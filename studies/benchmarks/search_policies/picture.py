@@ -14,7 +14,7 @@ from studies.report.charts import ticks
 WIDTH, HEIGHT = 230, 130
 """Of one panel's plane, in pixels."""
 
-GAP_X, GAP_Y, LEFT, TOP = 18, 46, 96, 54
+GAP_X, GAP_Y, LEFT, TOP = 18, 62, 40, 66
 POINTS = 160
 COLOURS = {OWN: "#1f6feb", RIVAL: "#d1661f", "full": "#57606a"}
 
@@ -38,8 +38,9 @@ def svg(landscapes: Mapping[str, Sequence[Run]]) -> str:
     ]
     for row, (name, runs) in enumerate(landscapes.items()):
         y = TOP + row * (HEIGHT + GAP_Y)
-        parts.append(f'<text class="head" x="0" y="{y - 8}">{escape(name)}</text>')
-        parts.append(_row([run for run in runs if run.budget == max(r.budget for r in runs)], columns, y))
+        parts.append(f'<text class="head" x="0" y="{y - 24}">{escape(name)}</text>')
+        whole = max(run.budget for run in runs)
+        parts.append(_row([run for run in runs if run.budget == whole and run.policy.experts], columns, y))
     return "".join([*parts, "</svg>\n"])
 
 
@@ -47,7 +48,7 @@ def _legend(landscapes: Mapping[str, Sequence[Run]]) -> str:
     strategies = dict.fromkeys(run.policy.strategy for runs in landscapes.values() for run in runs)
     parts = ['<text x="0" y="14">True quality of the best so far, median and 10-90 % of runs:</text>']
     for number, name in enumerate(strategies):
-        x = 350 + 110 * number
+        x = 440 + 110 * number
         parts.append(f'<rect x="{x}" y="5" width="18" height="10" fill="{COLOURS[name]}"/>')
         parts.append(f'<text x="{x + 24}" y="14">{escape(name)}</text>')
     return "".join(parts)
