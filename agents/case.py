@@ -140,9 +140,9 @@ class Record:
         """A supervised start, and how long it took (s)."""
         self.note("serve-start", script=script.sha256, seconds=round(seconds, 3), ready=ready)
 
-    def stopped(self, seconds: float) -> None:
-        """A supervised stop, and how long it took (s)."""
-        self.note("serve-stop", seconds=round(seconds, 3))
+    def stopped(self, seconds: float, held: Mapping[str, Any]) -> None:
+        """A supervised stop, how long it took (s), and its GPUs before and after (engines/held.py)."""
+        self.note("serve-stop", seconds=round(seconds, 3), held=dict(held))
 
     def clients(self, changed: Mapping[str, str]) -> None:
         """Clients that the agent changed, once a change."""

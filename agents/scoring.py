@@ -12,6 +12,7 @@ from agents.case import Case, Record
 from agents.launcher import Script, read_script
 from agents.serving import Served, blank_trial
 from agents.snapshot import Snapshot, take
+from engines.host import Device
 from engines.ports import LOOPBACK, answers
 from scenarios.measurement import Measurement
 from scenarios.meter import Meter
@@ -99,6 +100,7 @@ class Scoring:
             observer=self._record.relay(job.number),
             limit_seconds=max(0.1, self._meter.wall_left),
             simulated=not self._case.real,
+            devices=_devices(self._case),
         )
 
     def _ended(self, trial: Trial, job: _Job) -> float:
@@ -111,6 +113,12 @@ class Scoring:
         charged = replace(trial, seconds=seconds, gpu_seconds=round((start + measure) * trial.devices, 3))
         self._record.trial(charged, job.script, job.snapshot, job.fidelity)
         return round(measure, 2)
+
+
+def _devices(case: Case) -> tuple[Device, ...]:
+    """The GPUs that the agent holds; none on a CPU, or where its engines only simulate."""
+    held = case.host.devices if case.real and case.host.kind == "cuda" else ()
+    return tuple(device for device in held if device.index in case.spec.devices)
 
 
 def _judged(blank: Trial, measurement: Measurement, *, over: bool) -> Trial:

@@ -82,7 +82,7 @@ class Serving:
             served.server.__exit__(None, None, None)
         except ServerCrashed as error:
             self._record.note("teardown", detail=error.detail)
-        self._record.stopped(time.monotonic() - began)
+        self._record.stopped(time.monotonic() - began, served.server.held.to_json())
 
     def status(self) -> str:
         """JSON for the agent: whether a server runs, and where."""
