@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from scipy.stats import binom
 
 LEVEL = 0.01
@@ -90,9 +91,6 @@ def power(items: int, drop: float) -> float:
     """
     apart = drop + 2 * SWAPS
     share = (drop + SWAPS) / apart
-    found = 0.0
-    for count in range(items + 1):
-        least = next((lost for lost in range(count + 1) if at_least(lost, count) < LEVEL), None)
-        if least is not None:
-            found += float(binom.pmf(count, items, apart) * binom.sf(least - 1, count, share))
-    return found
+    counts = np.arange(1, items + 1)
+    most = binom.isf(LEVEL, counts, 0.5)  # the most lost items of so many apart that still pass
+    return float(np.sum(binom.pmf(counts, items, apart) * binom.sf(most, counts, share)))
