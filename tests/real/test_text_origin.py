@@ -14,7 +14,6 @@ from engines.contract import Model
 from engines.reference import greedy
 from scenarios import tokenizer
 from scenarios.kept import FILE, authenticate
-from scenarios.measurement import Measurement
 from scenarios.models import digest, fetch, open_model
 from scenarios.scenario import Plan
 from scenarios.score import score
@@ -66,32 +65,26 @@ class Replay:
         yield DONE
 
 
-def measured(stored: Stored, model: Model, out: Path) -> Measurement:
-    """Behind a server that says it is simulated, so that nothing else about this machine matters."""
+def served(stored: Stored, model: Model, out: Path) -> Path:
+    """Rows from behind a server that says it is simulated: nothing else about this machine matters then."""
     answer = Replay(tokenizer.load(model.path), stored)
     with MockServer(answer=answer, models=[model.name], owner="simulated") as server:
         run = score(server.url, "D", profile=PROFILE, seed=SEED, model=model, out=out)
     assert run.valid, run.invalid_reasons
     kept = out / run.id / FILE
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "mark": None}))
-    return authenticate([out / run.id], model)[0]
+    return out / run.id
 
 
-def test_the_models_own_answers_are_its_own(
-    own: dict[str, tuple[int, ...]], model: Model, tmp_path: Path
-) -> None:
-    run = measured(own, model, tmp_path)
-    assert run.valid, run.invalid_reasons
-    assert run.text is not None
-    assert run.text["verdict"] == "from the model"
-    assert run.text["agreement"] > 0.95
-
-
-def test_its_answers_to_other_prompts_are_not(
+def test_the_models_own_answers_are_its_own_and_those_to_other_prompts_are_not(
     own: dict[str, tuple[int, ...]], model: Model, tmp_path: Path
 ) -> None:
     answers = [*own.values()]
     turned = dict(zip(own, [*answers[5:], *answers[:5]], strict=True))
-    run = measured(turned, model, tmp_path)
-    assert [reason.code for reason in run.invalid_reasons] == ["text-not-from-model"]
-    assert run.score is None
+    right, wrong = authenticate([served(stored, model, tmp_path) for stored in (own, turned)], model)
+    assert right.valid, right.invalid_reasons
+    assert right.text is not None
+    assert right.text["verdict"] == "from the model"
+    assert right.text["agreement"] > 0.95
+    assert [reason.code for reason in wrong.invalid_reasons] == ["text-not-from-model"]
+    assert wrong.score is None

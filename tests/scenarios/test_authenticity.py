@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.contract import Model
+from engines.contract import Config, Launch, Model
 from engines.registry import engine
 from engines.server import Server
 from engines.simulated.engine import Simulated
@@ -252,9 +252,16 @@ def test_who_is_not_asked_or_means_nothing_says_why(
 
 
 class Poses(Simulated):
-    """Launched as if it were a real engine; its server says that it is simulated."""
+    """Launched as if it were a real engine; its server says that it is simulated.
+
+    It runs at a higher priority where it may: what else this machine does then voids nothing.
+    """
 
     real = True
+
+    def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
+        launch = super().command(config, model, host, port)
+        return replace(launch, argv=("nice", "-n", "-5", *launch.argv))
 
 
 @pytest.mark.parametrize(
