@@ -48,7 +48,7 @@ check: $(VENV)/ready-to-test
 
 test: $(VENV)/ready-to-test tools engines check
 	@echo "== pytest, two workers"
-	$(VENV)/bin/pytest -n 2 --dist loadfile
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV)

@@ -51,7 +51,7 @@ def model() -> Model:
     return Model(fetch("smollm2-135m", print), "smollm2-135m", max_length=2048)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
     log = tmp_path_factory.mktemp("vllm") / "server.log"
     with Server(engine("vllm"), {"enforce-eager": True}, model, log=log) as server:
@@ -59,7 +59,7 @@ def vllm(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
     assert_gone(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def torch(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
     log = tmp_path_factory.mktemp("torch") / "server.log"
     with Server(engine("torch"), {}, model, log=log) as server:

@@ -22,7 +22,7 @@ from scenarios.workload import build
 from tests.redteam.test_redteam import PROFILE
 from tests.scenarios.mock_server import DONE, Body, MockServer, delta, usage
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED, LENGTH = 77, 24
 PACE = 0.04
