@@ -13,8 +13,10 @@ spans gets the model's own greedy `answer` of so many tokens instead.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,8 @@ NICE = 10
 ROOM = 1.3
 """Memory that the pass may need, by the memory of the weights."""
 PLENTY = 2 << 30
+
+PR_SET_PDEATHSIG = 1
 
 
 def device_and_dtype(weights: int, wanted: str) -> tuple[str, str]:
@@ -189,9 +193,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Writes the output under its name only when it is whole."""
+    """Writes the output under its name only when it is whole; ends when whoever asked is gone."""
     options = parser().parse_args()
     os.nice(NICE)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     partial = Path(f"{options.output}.partial")
     with partial.open("w", encoding="utf-8") as file:
         for result in results(options):

@@ -1,4 +1,8 @@
-"""The GPU-second meter that search and agents share: devices held x wall, first launch to last teardown."""
+"""The GPU-second meter that search and agents share: devices held x wall, first launch to last teardown.
+
+Devices that the scorer keeps for itself, to hold a server's answers against the model once it is gone, are
+`lent`: nobody pays for them.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,10 @@ class Meter:
         self._before = gpu_seconds(ledger.events)
         self._segment = sum(1 for e in ledger.events if e["event"] == "meter" and e["gpu_seconds"] == 0)
         self._started: float | None = None
+        self._lent = 0
+        self._since = 0.0
+        self._unpaid = 0.0
+        self._turn = threading.Lock()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="meter")
 
@@ -38,6 +46,13 @@ class Meter:
             self._started = time.monotonic()
             self._record(0.0)
             self._thread.start()
+
+    def lend(self, devices: int) -> None:
+        """These many devices are the scorer's from now on; a negative number gives them back."""
+        with self._turn:
+            now = time.monotonic()
+            self._unpaid += self._lent * (now - self._since)
+            self._lent, self._since = self._lent + devices, now
 
     @property
     def spent(self) -> float:
@@ -59,12 +74,18 @@ class Meter:
         if self._started is not None and not self._left.is_set():
             self._left.set()
             self._thread.join()
-            self._record(self._segment_seconds())
-            self._before += self._segment_seconds()
+            seconds = self._segment_seconds()
             self._started = None
+            self._before += seconds
+            self._record(seconds)
 
     def _segment_seconds(self) -> float:
-        return 0.0 if self._started is None else (time.monotonic() - self._started) * self._devices
+        with self._turn:
+            if self._started is None:
+                return 0.0
+            now = time.monotonic()
+            unpaid = self._unpaid + self._lent * (now - self._since)
+            return (now - self._started) * self._devices - unpaid
 
     def _beat(self) -> None:
         while not self._left.wait(self._heartbeat):

@@ -35,6 +35,7 @@ class Phase(StrEnum):
     WARMING = "warming"
     MEASURING = "measuring"
     STOPPING = "stopping"
+    CHECKING = "checking"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Trial:
         crash: class and one line (crashed, infeasible).
         seconds: wall seconds by what they went to: `start`, `measure` (warm-up included), `stop`, and `check`
             where answers were held against the model after the teardown.
-        gpu_seconds: devices x wall from launch to confirmed teardown and the end of that check.
+        gpu_seconds: devices x wall from launch to confirmed teardown; the check is not charged.
         command: the launch as one line of shell that a person can paste, always that of a cold start.
         warm: whether the server's imports were done ahead of its launch (engines/warm.py).
         held: the GPUs that it held, with their memory before the launch and after the teardown, and who else

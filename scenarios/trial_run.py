@@ -12,7 +12,6 @@ from engines.contract import CrashClass, Engine, Infeasible, ServerCrashed, Unsu
 from engines.host import Host, this_host
 from engines.nvml import NVML, Inventory
 from engines.ports import LOOPBACK
-from engines.reference import LIMIT
 from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
 from engines.warm import interpreters
@@ -21,9 +20,6 @@ from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
 from scenarios.score import Unreachable, authenticate, score
 from scenarios.trial import CHECKED, Decide, Drop, Observer, Phase, State, Trial, TrialSpec
-
-GRACE = 30.0
-"""Seconds after its deadline that the check of a trial's answers may take."""
 
 ANY_PORT = 8000
 """The port of a command line that is shown, not run."""
@@ -127,9 +123,9 @@ class _Run:
             measurements=tuple(self.measurements),
             seconds=_rounded(
                 {"start": started, "measure": gone - began - started - left, "stop": left}
-                | ({"check": time.monotonic() - gone} if self._held_back else {}),
+                | ({"check": time.monotonic() - gone} if self._held_back and self.measurements else {}),
             ),
-            gpu_seconds=round(len(self.spec.devices) * (time.monotonic() - began), 3),
+            gpu_seconds=round(len(self.spec.devices) * (gone - began), 3),
             launched=launched,
             command=shell_line(server.launch),
             warm=server.warm,
@@ -207,11 +203,11 @@ class _Run:
 
     def _settled(self, ended: Trial, server: Server) -> Trial:
         """With the text of all measurements checked: the server is gone, its devices are free for that."""
-        if not self._held_back:
+        if not self._held_back or not self.measurements:
             return ended
         places = [Path(self.spec.run) / "rows" / one.id for one in self.measurements]
-        limit = LIMIT if self.deadline is None else max(self._left(), 0.0) + GRACE
-        self.measurements = list(authenticate(places, self.spec.model, server.held.devices, limit))
+        self._phase(Phase.CHECKING)
+        self.measurements = list(authenticate(places, self.spec.model, server.held.devices))
         for measurement in self.measurements:
             self._tell(measurement)
         wrong = [one for one in self.measurements if not one.valid]

@@ -64,6 +64,7 @@ class Flight:
     slots: tuple[int, ...]
     deadline: float | None
     launched: float | None = None
+    checking: bool = False
 
 
 class Driver:
@@ -132,9 +133,12 @@ class Driver:
             return
         if event["event"] == "phase" and event["phase"] == Phase.STARTING.value:
             self._launched(flight)
+        if event["event"] == "phase":
+            self._lent(flight, checking=event["phase"] == Phase.CHECKING.value)
         if event["event"] != "trial":
             self.course.take(event)
             return
+        self._lent(flight, checking=False)
         why = self._void(flight, event)
         if why is not None:
             self.course.lose(flight.ask, why, event["gpu_seconds"], counts=True)
@@ -158,7 +162,9 @@ class Driver:
         """Tune trials that should long have stopped themselves."""
         now = time.time()
         return [
-            each for each, f in self.flights.items() if f.deadline is not None and now > f.deadline + OVERDUE
+            each
+            for each, flight in self.flights.items()
+            if flight.deadline is not None and now > flight.deadline + OVERDUE and not flight.checking
         ]
 
     def _void(self, flight: Flight, event: Mapping[str, Any]) -> str | None:
@@ -187,7 +193,15 @@ class Driver:
         if flight.deadline is None and flight.ask.left != float("inf"):
             flight.deadline = time.time() + flight.ask.left
 
+    def _lent(self, flight: Flight, *, checking: bool) -> None:
+        """Holding answers against the model is the scorer's work: uncharged, with time of its own."""
+        if flight.checking != checking:
+            flight.checking = checking
+            slots = len(flight.slots)
+            self.meter.lend(slots if checking else -slots)
+
     def _lose(self, flight: Flight, why: str, *, counts: bool) -> None:
+        self._lent(flight, checking=False)
         held = 0.0 if flight.launched is None else time.monotonic() - flight.launched
         self.course.lose(flight.ask, why, held * len(flight.slots), counts=counts)
         if not self._began and sum(self.course.record.losses.values()) >= FUTILE:

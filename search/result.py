@@ -17,8 +17,8 @@ from search.strategies.strategy import Setting, Strategy
 
 Events = Sequence[Mapping[str, Any]]
 
-SPLIT = {"start": ("start",), "measure": ("measure", "check"), "stop": ("stop",)}
-"""What trials' seconds are summed to; measuring includes holding the answers against the model."""
+SPLIT = ("start", "measure", "stop")
+"""What trials' charged seconds went to."""
 
 
 def result(events: Events) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def result(events: Events) -> dict[str, Any]:
         "submitted": _submitted(record, plan),
         "gpu_seconds": round(spent, 3),
         "split": _split(record, spent),
+        "check_seconds": round(sum(t.seconds.get("check", 0.0) for t in record.trials.values()), 3),
         "trials": len(record.trials),
         "outcomes": dict(Counter(trial.state.value for trial in record.trials.values())),
         "curve": _curve(events, record),
@@ -102,10 +103,7 @@ def _about(trial: Trial) -> dict[str, Any]:
 
 def _split(record: Record, spent: float) -> dict[str, float]:
     trials = record.trials.values()
-    parts = {
-        name: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in trials for part in made_of)
-        for name, made_of in SPLIT.items()
-    }
+    parts = {part: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in trials) for part in SPLIT}
     idle = max(0.0, spent - sum(parts.values()))
     return {part: round(seconds, 3) for part, seconds in {**parts, "idle": idle}.items()}
 

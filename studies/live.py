@@ -151,6 +151,8 @@ def _phase_line(event: Event) -> str | None:
     """A scoring's stretches of load, but of a trial only that it starts and that it is measured."""
     if "trial" not in event:
         return phase_words(event)
+    if event["phase"] == "checking":
+        return f"trial {event['trial']}: holding its answers against the model, uncharged"
     told = event["phase"] == "starting" or (event["phase"] == "measuring" and not event.get("traffic"))
     return f"trial {event['trial']} {event['phase']}" if told else None
 

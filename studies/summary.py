@@ -141,6 +141,12 @@ def _gpu_seconds(run: Run) -> Table:
     outcomes = ", ".join(f"{count} {state}" for state, count in run.result.get("outcomes", {}).items())
     shares = [f"{seconds:.1f} s ({_share(seconds, total)})" for seconds in split.values()]
     grid.add_row(*shares, str(run.result.get("trials", 0)), outcomes)
+    checking = float(run.result.get("check_seconds") or 0.0)
+    if checking:
+        grid.caption = (
+            f"and {checking:.1f} s of holding answers against the model, which nobody is charged for"
+        )
+        grid.caption_justify = "left"
     return grid
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenarios.scenario import Fidelity, Plan, Scenario
-from scenarios.trial import CHECKED, State, Trial
+from scenarios.trial import State, Trial
 from search.record import Job, Record
 
 UPPER = 0.75
@@ -48,14 +48,7 @@ def cost(record: Record, job: Job, scenario: Scenario) -> float:
     """Wall seconds of a job: as its config took before, else as its engine's trials did; 0 without any."""
     same = [each for each in _served(record) if (each.engine, each.config) == (job.engine, job.config)]
     known = _costs(same, scenario) or costs(record, scenario, job.engine)
-    return known.of(job.plans) + _check(record, job) if known else 0.0
-
-
-def _check(record: Record, job: Job) -> float:
-    """Wall seconds of holding the job's answers against the model, as the longest before took."""
-    if job.origin not in CHECKED:
-        return 0.0
-    return max((trial.seconds.get("check", 0.0) for trial in record.trials.values()), default=0.0)
+    return known.of(job.plans) if known else 0.0
 
 
 def _served(record: Record) -> list[Trial]:

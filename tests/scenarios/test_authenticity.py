@@ -295,5 +295,9 @@ def test_trials_that_count_are_checked_whatever_their_server_says(
     told = [event for event in events if event["event"] == "measurement"]
     assert [event["id"] for event in told] == [one.id for one in trial.measurements]
     assert ("check" in trial.seconds) == (origin == "final") == (told[0]["text"]["verdict"] != "not checked")
+    charged = sum(seconds for name, seconds in trial.seconds.items() if name != "check")
+    assert trial.gpu_seconds == pytest.approx(charged, abs=0.01)
+    phases = [event["phase"] for event in events if event["event"] == "phase"]
+    assert (phases[-1] == "checking") == ("check" in trial.seconds)
     assert trial.measurements[0].mark is None
     assert told[0]["valid"] == (state is State.COMPLETE)

@@ -40,20 +40,59 @@ def test_nothing_is_charged_before_the_first_launch(tmp_path: Path) -> None:
     assert beats(ledger) == []
 
 
+class Bounds:
+    """What a stretch may cost, by its shortest and its longest wall time, however it is scheduled."""
+
+    def __init__(self) -> None:
+        self._times = [time.monotonic()]
+
+    def __call__(self) -> float:
+        self._times.append(time.monotonic())
+        return self._times[-1]
+
+    def hold(self, cost: float, devices: int) -> bool:
+        """Whether `devices` may have cost so much between the second and the third of four moments."""
+        first, began, ended, last = self._times
+        return devices * (ended - began) - 0.01 <= cost <= devices * (last - first) + 0.01
+
+
 def test_devices_times_wall(tmp_path: Path) -> None:
     with Ledger.create(tmp_path, HEADER) as ledger:
-        began = time.monotonic()
+        moment = Bounds()
         with Meter(ledger, 4, 100.0) as meter:
             meter.start()
+            moment()
             meter.start()
             time.sleep(0.2)
-            spent, wall = meter.spent, time.monotonic() - began
-            assert spent == pytest.approx(4 * wall, abs=0.1)
-            assert meter.left == pytest.approx(100.0 - spent, abs=0.1)
-            assert meter.wall_left == pytest.approx((100.0 - spent) / 4, abs=0.1)
+            moment()
+            spent = meter.spent
+            moment()
+            assert moment.hold(spent, 4)
+            assert meter.left <= 100.0 - spent
+            assert meter.wall_left <= (100.0 - spent) / 4
         assert beats(ledger)[0] == 0.0
-        assert beats(ledger)[-1] == pytest.approx(meter.spent, abs=0.1)
-        assert meter.spent == pytest.approx(spent, abs=0.1)
+        assert beats(ledger)[-1] == pytest.approx(meter.spent, abs=0.01)
+        assert meter.spent >= spent
+
+
+@pytest.mark.parametrize("lent", [1, 4])
+def test_what_is_lent_to_the_scorer_is_not_charged(tmp_path: Path, lent: int) -> None:
+    with Ledger.create(tmp_path, HEADER) as ledger, Meter(ledger, 4, 100.0) as meter:
+        meter.start()
+        moment = Bounds()
+        meter.lend(lent)
+        before = meter.spent
+        moment()
+        time.sleep(0.2)
+        moment()
+        cost = meter.spent - before
+        moment()
+        assert moment.hold(cost, 4 - lent)
+        meter.lend(-lent)
+        back = meter.spent
+        time.sleep(0.1)
+        assert meter.spent - back >= 0.4
+    assert beats(ledger)[-1] == pytest.approx(meter.spent, abs=0.01)
 
 
 def test_it_stops_for_good(tmp_path: Path) -> None:
