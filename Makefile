@@ -46,9 +46,14 @@ check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: $(VENV)/ready-to-test tools engines check
-	@echo "== pytest, two workers"
-	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/ready-to-test tools engines
+	@echo "== ruff"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	@echo "== pytest on two workers, and mypy beside them"
+	@nice $(VENV)/bin/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types; types=$$?; echo "== mypy"; cat $(VENV)/mypy.log; [ $$tests = 0 ] && [ $$types = 0 ]
 
 clean:
 	rm -rf $(VENV)

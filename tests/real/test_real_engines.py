@@ -60,6 +60,18 @@ def vllm(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
 
 
 @pytest.fixture(scope="module")
+def interpreters(
+    vllm: Server, model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Interpreters]:
+    """One imports vLLM while the first tests run."""
+    made = Interpreters()
+    folder = tmp_path_factory.mktemp("warm")
+    assert made.prepare(vllm.engine, model, devices=(0,), run_id="", folder=folder) is not None
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
 def torch(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
     log = tmp_path_factory.mktemp("torch") / "server.log"
     with Server(engine("torch"), {}, model, log=log) as server:
@@ -70,6 +82,7 @@ def torch(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Servers:
 @pytest.fixture(params=["torch", "vllm"])
 def server(request: pytest.FixtureRequest) -> Server:
     started: Server = request.getfixturevalue(request.param)
+    request.getfixturevalue("interpreters")
     return started
 
 
@@ -235,18 +248,11 @@ def test_a_flag_that_vllm_does_not_know_costs_no_start(model: Model, tmp_path: P
     assert not (tmp_path / "server.log").exists()
 
 
-@pytest.fixture
-def interpreters() -> Iterator[Interpreters]:
-    made = Interpreters()
-    yield made
-    made.close()
-
-
 def test_a_warm_vllm_is_the_cold_one_but_sooner(
     vllm: Server, model: Model, tmp_path: Path, interpreters: Interpreters
 ) -> None:
     interpreter = interpreters.prepare(vllm.engine, model, devices=(0,), run_id="", folder=tmp_path)
-    assert interpreter is not None
+    assert interpreter is not None, "its imports were found unfit"
     assert interpreter.wait_warm(300), "the imports failed, or touched a GPU"
     assert interpreter.pid not in compute_processes(this_host().devices)
     log = tmp_path / "warm.log"
