@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import typer
@@ -21,13 +22,13 @@ from studies.commands import (
     search,
     study,
 )
-from studies.commands.group import group
+from studies.commands.group import top
 from studies.errors import is_expected
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-app = group(
+app = top(
     "How fast an LLM server can be made by search alone, and how close coding agents come.\n\n"
     "Start with `ceiling demo`, or `ceiling doctor` to see what this machine has."
 )
@@ -43,7 +44,11 @@ for module in (study, compare, report, bundle):
 
 
 def main() -> None:
-    """Run the command line; expected errors become one line on stderr and exit 2."""
+    """Run the command line; expected errors become one line on stderr and exit 2.
+
+    A SIGTERM ends it as Ctrl-C does: servers go down, nothing unfinished stays.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

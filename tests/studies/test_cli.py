@@ -74,6 +74,10 @@ def test_every_command_has_help_with_an_example(here: Here, command: tuple[str, 
     assert f"Example: ceiling {' '.join(command)}" in done.stdout
 
 
+def test_it_says_its_version(here: Here) -> None:
+    assert here("--version").stdout.startswith("ceiling 0.")
+
+
 def test_help_is_instant() -> None:
     """Nothing heavy may be imported: the modules are counted, since a clock depends on the machine."""
     code = (

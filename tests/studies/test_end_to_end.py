@@ -97,6 +97,24 @@ def test_ctrl_c_and_resume(ceiling: Ceiling, model: Path, text: str, tmp_path: P
     assert sum(result["split"].values()) == pytest.approx(result["gpu_seconds"], rel=0.01)
 
 
+def test_a_term_ends_a_run_like_ctrl_c(model: Path, text: str, tmp_path: Path) -> None:
+    options = (
+        *("agent", "--agent", "default", "--engine", "simulated", "--scenario", "A", "--profile", "smoke"),
+        *("--budget", "60s", "--model", str(model), "--text", text, "--run", "run"),
+    )
+    agent = subprocess.Popen([*COMMAND, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    _until(lambda: ledger.is_file() and '"phase":"measuring"' in ledger.read_text(), 60)
+    children = psutil.Process(agent.pid).children(recursive=True)
+    agent.terminate()
+    said, _ = agent.communicate(timeout=15)
+    assert agent.returncode == 130
+    assert "--run run --resume" in said
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive, [process.cmdline() for process in alive]
+    assert '"reason":"interrupted"' in ledger.read_text().splitlines()[-1]
+
+
 def _until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
