@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    budget: Annotated[str, typer.Option("--budget", help="GPU time of the search.")] = "7m",
+    budget: Annotated[str, typer.Option("--budget", help="GPU time of the search.")] = "6m",
     run: RunOption = None,
     json: JsonOption = None,
 ) -> int:
