@@ -59,6 +59,7 @@ def _scored(case: Case, record: Record, places: Places, box: Box) -> Trial:
             run=str(case.run),
             devices=spec.devices,
             seconds_left=case.ready_limit + _limit(case, record),
+            quality=spec.quality,
         ),
         record.pass_on,
         run_id=case.run_id,

@@ -30,6 +30,8 @@ from scenarios.meter import Meter
 from scenarios.models import digest
 from scenarios.profiles import scenario
 from scenarios.provenance import host as host_facts
+from scenarios.quality.admission import admit
+from scenarios.scenario import FULL, Plan
 from scenarios.trial import Observer
 
 BEAT = 30.0
@@ -43,7 +45,8 @@ def run_agent(
 
     `resume` goes on after a driver that was killed: the agent is started again in the same workspace with
     what is left of its budget, or, if it was over, only final scoring is done. A finished run is only read.
-    Raises AgentError, LedgerError, ScenarioError, EngineNotInstalled, UnknownEngine, BaselineError.
+    Raises AgentError, LedgerError, ScenarioError, TaskError, ModelError, EngineNotInstalled, UnknownEngine,
+    BaselineError.
     """
     if spec.sandbox:
         sandbox.require()
@@ -51,6 +54,9 @@ def run_agent(
     for name in spec.engines:
         engine_named(name).runtime()
     scenario(spec.profile, spec.scenario)
+    if spec.quality is not None:
+        held_out = Plan(spec.scenario, spec.profile, spec.eval_seed, FULL, spec.text)
+        admit(spec.quality, held_out, spec.model, [engine_named(name) for name in spec.engines])
     with _ledger(spec, run, resume) as ledger:
         if observer:
             for event in ledger.events:

@@ -35,6 +35,7 @@ class AgentSpec:
         variant: wording of the task: `iterate` asks for propose, measure, compare, roll back.
         sandbox: False runs the agent without isolation.
         baseline: whether the torch baseline is scored first (or taken from what is kept).
+        quality: task whose questions end the prompts of final scoring (scenarios/quality).
     """
 
     agent: str
@@ -52,6 +53,7 @@ class AgentSpec:
     variant: Variant = "default"
     sandbox: bool = True
     baseline: bool = True
+    quality: str | None = None
 
     def __post_init__(self) -> None:
         if self.budget <= 0:

@@ -108,6 +108,7 @@ def brief(case: Case, scenario: Scenario, place: Box) -> dict[str, Any]:
         "ready_limit": case.ready_limit,
         "quick": asdict(spec.quick),
         "variant": spec.variant,
+        "quality": (spec.quality or "").partition(":")[0],
         "workspace": str(place.workspace),
         "temporary": str(place.temporary),
         "engines": [_offer(engine, spec, case.host) for engine in case.engines.values()],

@@ -56,7 +56,7 @@ def authenticate(
 
 
 def compare(
-    directory: Path, task: str, model: Model, devices: Sequence[Device] = (), limit: float = LIMIT
+    directory: Path, task: str, model: Model, devices: Sequence[Device] = (), limit: float = judging.LIMIT
 ) -> Measurement:
     """Judge answers to a task's questions beside the model's own, and the measurement by what comes of it.
 

@@ -27,14 +27,14 @@ from scenarios.load import LoadReport, calibration, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
-from scenarios.quality import mix, tasks
+from scenarios.quality import mix
 from scenarios.remote import Remote, Unreachable, ask, chosen
 from scenarios.requests import reduce
 from scenarios.roofline import roofline
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario
 from scenarios.trial import Observer, Phase
 from scenarios.validity import Facts, Roofline
-from scenarios.workload import WARMUP, RequestSet, build
+from scenarios.workload import WARMUP, RequestSet
 
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
 """Marks: random weights, whose text means nothing; a server that says that it only plays one."""
@@ -65,6 +65,7 @@ def score(
     simulated: bool | None = None,
     check_text: bool = False,
     quality: str | None = None,
+    check_quality: bool = False,
 ) -> Measurement:
     """Score the OpenAI-compatible server at `url`.
 
@@ -74,14 +75,15 @@ def score(
     visible ones for a server on this machine. `simulated` is whether the server is known to play one; None
     takes its word for it. `check_text` holds a sample of the answers against the model afterwards, off the
     clock (see `authenticate`). `quality` is a task (`scenarios.quality.tasks`) of which every scored prompt
-    then ends in a question (see `compare`). Raises Unreachable when nothing answers before the run, and
-    TaskError, ScenarioError and TextError for a request set that cannot be built.
+    then ends in a question; `check_quality` judges the answers afterwards (see `compare`). Raises
+    Unreachable when nothing answers before the run, and TaskError, ScenarioError and TextError for a request
+    set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)
     remote = _believed(ask(url, headers), simulated)
     name = chosen(remote, served_model, url)
-    request_set, questions = _asked(build(plan, model), quality, model)
+    request_set, questions = mix.asked(plan, model, quality)
     identity = uuid.uuid4().hex
     keep = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
     with keep as parent:
@@ -117,20 +119,13 @@ def score(
         write(place, FILE, measured.to_json())
         sampled = sample.sample(request_set.requests, rows.scan(place), request_set.digest)
         sample.write(place / sample.FILE, sampled)
-        if check_text:
-            (measured,) = authenticate([place], model, held)
         if quality is not None:
             mix.write(place / mix.FILE, questions)
+        if check_text:
+            (measured,) = authenticate([place], model, held)
+        if quality is not None and check_quality:
             measured = compare(place, quality, model, held)
     return measured
-
-
-def _asked(
-    request_set: RequestSet, quality: str | None, model: Model
-) -> tuple[RequestSet, list[mix.Question]]:
-    if quality is None:
-        return request_set, []
-    return mix.mixed(request_set, tasks.items(quality), tokenizer.load(model.path))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class TrialSpec:
             clearly behind what it is compared with (None: no limit).
         run: directory of the run (logs and rows go there).
         starts: whether engines are imported ahead of the next launch (engines/warm.py).
+        quality: task of which every prompt ends in a question, judged after the teardown (scenarios/quality).
     """
 
     number: int
@@ -66,6 +67,7 @@ class TrialSpec:
     seconds_left: float | None = None
     patience: float | None = None
     starts: Starts = "auto"
+    quality: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from engines.registry import engine as engine_named
 from engines.server import Server, shell_line
 from engines.warm import interpreters
 from scenarios import profiles
+from scenarios.kept import compare
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
 from scenarios.score import Unreachable, authenticate, score
@@ -190,6 +191,7 @@ class _Run:
             devices=server.held.devices,
             inventory=self.inventory,
             simulated=not self.engine.real,
+            quality=spec.quality,
         )
         self.measurements.append(measurement)
         if not self._held_back:
@@ -202,12 +204,16 @@ class _Run:
         return self.spec.origin in CHECKED and self.spec.model.weights == "real" and self.engine.real
 
     def _settled(self, ended: Trial, server: Server) -> Trial:
-        """With the text of all measurements checked: the server is gone, its devices are free for that."""
+        """With the answers of all measurements judged: the server is gone, its devices are free for that."""
         if not self._held_back or not self.measurements:
             return ended
         places = [Path(self.spec.run) / "rows" / one.id for one in self.measurements]
         self._phase(Phase.CHECKING)
         self.measurements = list(authenticate(places, self.spec.model, server.held.devices))
+        if self.spec.quality is not None:
+            self.measurements = [
+                compare(place, self.spec.quality, self.spec.model, server.held.devices) for place in places
+            ]
         for measurement in self.measurements:
             self._tell(measurement)
         wrong = [one for one in self.measurements if not one.valid]

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 
 from engines.contract import EngineError, Model
 from engines.host import Host, this_host
+from engines.reference import ENGINE
 from engines.registry import engine as engine_named
+from engines.runtime import find
 from scenarios.models import ModelError, digest, open_model
+from scenarios.quality.tasks import TaskError, items
 from search.guard import guarded
 from search.spec import Prepared, SearchError, SearchSpec
 
@@ -147,7 +150,7 @@ def worker_hosts(spec: SearchSpec) -> list[Host]:
         )
     looks = [
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            spec.engines, spec.model, digest(spec.model.path)
+            spec.engines, spec.model, digest(spec.model.path), spec.quality
         )
         for node in nodes
     ]
@@ -158,7 +161,9 @@ def worker_hosts(spec: SearchSpec) -> list[Host]:
     return [host for host, _ in found]
 
 
-def _look(engines: tuple[str, ...], model: Model, expected: str) -> tuple[Host, str | None]:
+def _look(
+    engines: tuple[str, ...], model: Model, expected: str, quality: str | None
+) -> tuple[Host, str | None]:
     """A node's host, and what it lacks for a search."""
     host = this_host()
     try:
@@ -166,6 +171,9 @@ def _look(engines: tuple[str, ...], model: Model, expected: str) -> tuple[Host, 
             engine_named(name).runtime()
         if digest(open_model(model.path).path) != expected:
             return host, f"{model.path} holds another model than here: copy it there"
-    except (EngineError, ModelError) as error:
+        if quality is not None:
+            find(ENGINE)
+            items(quality)
+    except (EngineError, ModelError, TaskError) as error:
         return host, str(error)
     return host, None

@@ -229,6 +229,7 @@ class Driver:
             devices=flight.slots,
             seconds_left=_limit(flight.ask),
             patience=self.course.patience(flight.ask),
+            quality=self._base.quality if job.origin == "final" else None,
         )
 
     def _config(self, flight: Flight, spec: TrialSpec) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scenarios.baseline import baseline
 from scenarios.device_use import watched
 from scenarios.ledger import Ledger, LedgerError, header
 from scenarios.meter import Meter
+from scenarios.quality.admission import admit
 from scenarios.scenario import Plan
 from scenarios.trial import Observer, Phase, TrialSpec
 from scenarios.workload import build
@@ -54,7 +55,8 @@ def search(
 ) -> SearchResult:
     """Search, or go on with a search; everything is in `run`'s ledger when this returns.
 
-    Raises SearchError, LedgerError or an EngineError before anything starts, in one line that names the fix.
+    Raises SearchError, LedgerError, TaskError or an EngineError before anything starts, in one line that
+    names the fix.
     """
     with ExitStack() as stack:
         if address is not None:
@@ -62,6 +64,9 @@ def search(
         hosts = [this_host()] if address is None else worker_hosts(spec)
         prepared = prepare(spec, hosts[0], here=address is None)
         build(_plan(prepared), spec.model)
+        if spec.quality is not None:
+            held_out = replace(_plan(prepared), seed=spec.eval_seed)
+            admit(spec.quality, held_out, spec.model, tuple(prepared.engines.values()))
         with _ledger(prepared, run, resume) as ledger:
             return _run(prepared, ledger, observer, hosts)
 
@@ -167,8 +172,17 @@ def _base(prepared: Prepared, run: Path) -> TrialSpec:
     """A trial's spec, but for what an ask decides."""
     spec = prepared.spec
     plan = _plan(prepared)
-    run_at = str(run.absolute())
-    return TrialSpec(0, spec.engines[0], {}, "planner", spec.model, plan, run_at, starts=spec.starts)
+    return TrialSpec(
+        number=0,
+        engine=spec.engines[0],
+        config={},
+        origin="planner",
+        model=spec.model,
+        plan=plan,
+        run=str(run.absolute()),
+        starts=spec.starts,
+        quality=spec.quality,
+    )
 
 
 def _plan(prepared: Prepared) -> Plan:

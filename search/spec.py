@@ -47,6 +47,7 @@ class SearchSpec:
         baseline: whether the torch baseline is scored first (or taken from what is kept).
         starts: `auto` imports an engine ahead of its next launch where that disturbs no measurement, `warm`
             does it everywhere, `cold` nowhere.
+        quality: task whose questions end the prompts of the final measurements (scenarios/quality).
     """
 
     engines: tuple[str, ...]
@@ -67,6 +68,7 @@ class SearchSpec:
     trials: int | None = None
     baseline: bool = True
     starts: Starts = "auto"
+    quality: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict: what must agree for one search to be the continuation of another."""

@@ -19,6 +19,7 @@ class Cell:
         model: a directory, or a name that `ceiling models fetch` knows.
         budget: GPU-seconds.
         seeds: (dev, eval).
+        quality: task whose questions end the prompts of the final measurements; None: none.
     """
 
     kind: Literal["search", "agent"]
@@ -33,6 +34,7 @@ class Cell:
     devices: int
     seeds: tuple[int, int]
     repeat: int
+    quality: str | None = None
 
     @property
     def name(self) -> str:
@@ -47,5 +49,6 @@ class Cell:
             *([f"{self.devices}x"] if self.devices > 1 else []),
             f"s{self.seeds[0]}",
             *([f"r{self.repeat}"] if self.repeat > 1 else []),
+            *([self.quality.partition(":")[0]] if self.quality else []),
         ]
         return "-".join(parts)

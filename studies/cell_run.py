@@ -31,6 +31,7 @@ def _search(cell: Cell, path: Path, resume: bool) -> Run:
         seed=cell.seeds[0],
         eval_seed=cell.seeds[1],
         text=text_source(cell.text, cell.profile),
+        quality=cell.quality,
         baseline=any(is_real(name) for name in cell.engines),
     )
     return running.run_search(spec, path, resume=resume)
@@ -50,5 +51,6 @@ def _agent(cell: Cell, path: Path, resume: bool) -> Run:
         seed=cell.seeds[0],
         eval_seed=cell.seeds[1],
         text=text_source(cell.text, cell.profile),
+        quality=cell.quality,
     )
     return running.run_agent(spec, path, resume=resume)

@@ -56,6 +56,15 @@ def _agent(value: str) -> str:
     return value
 
 
+def _quality(value: str) -> str:
+    from scenarios.quality.tasks import TaskError, named
+
+    try:
+        return named(value)
+    except TaskError as error:
+        raise ValueError(str(error)) from None
+
+
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
@@ -64,6 +73,7 @@ Engines = Annotated[tuple[str, ...], pydantic.BeforeValidator(_engines)]
 Planner = Annotated[str, pydantic.AfterValidator(_planner)]
 Strategy = Annotated[str, pydantic.AfterValidator(_strategy)]
 Agent = Annotated[str, pydantic.AfterValidator(_agent)]
+Quality = Annotated[str, pydantic.AfterValidator(_quality)]
 Budget = Annotated[float, pydantic.BeforeValidator(lambda value: durations.parse(str(value)))]
 Seeds = tuple[int, int]
 
@@ -85,6 +95,7 @@ class Settings(pydantic.BaseModel):
     devices: Annotated[int, pydantic.Field(gt=0)] | None = None
     seeds: tuple[Seeds, ...] | None = None
     repeats: Annotated[int, pydantic.Field(gt=0)] | None = None
+    quality: Quality | None = None
 
     @pydantic.field_validator("profile")
     @classmethod
@@ -122,6 +133,8 @@ class Study(Settings):
                     raise ValueError(f"{where} does not say its {field}: add `{field}:`")
             if not part["planners"] and not part["agents"]:
                 raise ValueError(f"{where} has neither planners nor agents: add one of them")
+            if part["quality"]:
+                _check_real(part["engines"], where)
         return self
 
     def blocks(self) -> list[dict[str, Any]]:
@@ -161,7 +174,18 @@ def _cells(block: Mapping[str, Any]) -> Iterator[Cell]:
             devices=block["devices"] or 1,
             seeds=pair,
             repeat=repeat,
+            quality=block["quality"],
         )
+
+
+def _check_real(listed: Sequence[Engines], where: str) -> None:
+    from engines.registry import engine
+
+    for name in {name for engines in listed for name in engines}:
+        if not engine(name).real:
+            raise ValueError(
+                f"{where} asks for quality, and the text of {name} comes from no model: drop one"
+            )
 
 
 def load(path: Path) -> Study:

@@ -54,11 +54,13 @@ def _check_same(cell: Cell, run: Run) -> None:
         "budget": cell.budget,
         "devices": cell.devices,
         "seeds": {"dev": cell.seeds[0], "eval": cell.seeds[1]},
+        "quality": cell.quality,
     }
+    known = {**run.header, "quality": (run.header.get("spec") or {}).get("quality")}
     for name, value in wanted.items():
-        if run.header.get(name) != value:
+        if known.get(name) != value:
             raise BadInput(
-                f"{run.path} belongs to another version of this study ({name} {run.header.get(name)!r}, now "
+                f"{run.path} belongs to another version of this study ({name} {known.get(name)!r}, now "
                 f"{value!r}): name another --runs directory, or move that one away"
             )
 

@@ -9,11 +9,14 @@ import pyarrow as pa
 
 from engines.contract import Model
 from engines.host import Device
-from engines.reference import LIMIT, greedy
+from engines.reference import greedy
 from scenarios import models, tokenizer
 from scenarios.quality.gate import Paired
 from scenarios.quality.mix import Question
 from scenarios.rows import SCORED
+
+LIMIT = 3600.0
+"""Seconds that the model may take for its own answers."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def judged(
     baseline = [
         one.item.right(words.decode(answer[: one.tokens])) for one, answer in zip(questions, own, strict=True)
     ]
-    server = [one.item.right(said.get(one.index, "")) for one in questions]
+    server = [
+        one.item.right(words.decode(words.encode(said.get(one.index, ""))[: one.tokens])) for one in questions
+    ]
     return Quality(task, Paired.of(baseline, server))
 
 

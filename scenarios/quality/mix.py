@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from engines.contract import Model
+from scenarios import tokenizer
+from scenarios.quality import tasks
 from scenarios.quality.tasks import Item
+from scenarios.scenario import Plan
 from scenarios.tokenizer import Tokenizer
-from scenarios.workload import Request, RequestSet, digest_of
+from scenarios.workload import Request, RequestSet, build, digest_of
 
 FILE = "questions.jsonl"
 TRIES = 12
@@ -20,12 +24,21 @@ SHORT = 6
 
 @dataclass(frozen=True)
 class Question:
-    """What the request of this index asks: its whole prompt, its item, and the tokens it may answer in."""
+    """What the request of this index asks: its whole prompt, its item, and the answer's tokens that count."""
 
     index: int
     prompt: str
     item: Item
     tokens: int
+
+
+def asked(plan: Plan, model: Model, task: str | None) -> tuple[RequestSet, list[Question]]:
+    """The plan's request set, with a task's questions in it where one is named.
+
+    Raises TaskError, and as `workload.build` does.
+    """
+    plain = build(plan, model)
+    return (plain, []) if task is None else mixed(plain, tasks.items(task), tokenizer.load(model.path))
 
 
 def mixed(
@@ -51,7 +64,7 @@ def mixed(
         for request, _, prompt in pairs
     )
     questions = [
-        Question(request.index, prompt, item, request.output_tokens)
+        Question(request.index, prompt, item, min(request.output_tokens, item.tokens))
         for request, item, prompt in pairs
         if prompt is not None
     ]

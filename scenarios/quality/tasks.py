@@ -13,6 +13,8 @@ VERBS = Path(__file__).with_name("verbs.txt")
 LETTERS = "ABCDEFGHIJ"
 LOOKED_AT = 10
 """Words of an answer in which a past tense must occur."""
+TOKENS = {"past-tense": 32, "mmlu-pro": 64}
+"""Tokens of an answer that are looked at, by task: the model's own are worked out no further."""
 
 
 class TaskError(Exception):
@@ -32,6 +34,11 @@ class Item:
         """The question, with a text before it."""
         return f"{self.before}\n\n{text}\n\n{self.question}"
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of an answer that are looked at."""
+        return TOKENS[self.kind]
+
     def right(self, text: str) -> bool:
         """Whether an answer is right."""
         return _JUDGES[self.kind](text, self.answer)
@@ -48,6 +55,13 @@ def items(name: str) -> tuple[Item, ...]:
     if kind == "mmlu-pro" and path:
         return _mmlu_pro(Path(path))
     raise TaskError(f"unknown task {name}: say past-tense, or mmlu-pro:FILE")
+
+
+def named(name: str) -> str:
+    """A task that can be read, its file by its full path. Raises TaskError."""
+    items(name)
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{Path(path).absolute()}" if colon else kind
 
 
 @cache

@@ -49,6 +49,7 @@ def agent(
     seed: options.SeedOption = options.DEV_SEED,
     eval_seed: options.EvalSeedOption = options.EVAL_SEED,
     text: TextOption = None,
+    quality: options.QualityOption = None,
     llm: Annotated[str, typer.Option("--llm", help="Model that the agent itself thinks with.")] = "",
     variant: Annotated[
         Literal["default", "iterate"], typer.Option("--variant", help="Wording of the task.")
@@ -93,6 +94,7 @@ def agent(
         llm=llm,
         variant=variant,
         sandbox=not unsafe_no_sandbox,
+        quality=options.quality_task(quality),
     )
     path = options.new_run(run, resume, spec.scenario, engine, "agent", agent)
     done = run_agent(spec, path, resume=resume)

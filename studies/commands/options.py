@@ -47,6 +47,17 @@ JsonOption = Annotated[
     typer.Option("--json", help="Write the result as JSON to FILE (- for stdout).", metavar="FILE"),
 ]
 
+QualityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quality",
+        metavar="TASK",
+        help="End the prompts of the final measurements in questions, and void a server that answers worse "
+        "than the model itself: past-tense, or mmlu-pro:FILE (its test set as JSON lines; needs the torch "
+        "engine).",
+    ),
+]
+
 LengthOption = Annotated[
     Literal["forced", "natural"],
     typer.Option(
@@ -118,6 +129,13 @@ def text_source(text: str | None, profile_name: str) -> str:
     from studies.terminal import steps
 
     return documents(text or profile(profile_name).text, steps()).source
+
+
+def quality_task(task: str | None) -> str | None:
+    """The task of `--quality`, its file by its full path. Raises TaskError."""
+    from scenarios.quality.tasks import named
+
+    return None if task is None else named(task)
 
 
 def check_scenario(letter: str, profile_name: str) -> str:

@@ -108,6 +108,7 @@ def score(
         if not given:
             raise BadInput(f"{name} is missing: ceiling score URL --scenario C --profile cpu --model DIR")
     assert url is not None
+    from scenarios.quality.admission import admit
     from scenarios.repeats import MOST, repeat
     from scenarios.scenario import Fidelity, Plan
     from scenarios.score import score as measure
@@ -116,10 +117,13 @@ def score(
     from studies.terminal import steps
 
     within = _share(ci)
+    task = options.quality_task(quality)
     profile = options.sized(profile, length)
     letter = options.check_scenario(scenario, profile)
     opened = options.opened_model(model, profile)
     source = options.text_source(text, profile)
+    if task is not None:
+        admit(task, Plan(letter, profile, seed, text=source), opened)
     headers = dict(_header(line) for line in header or ())
     serving = options.gpus(device)
     steps()(f"scoring {url}: scenario {letter}, profile {profile}, seed {seed}")
@@ -140,7 +144,8 @@ def score(
                 headers=headers,
                 devices=serving,
                 check_text=check_text,
-                quality=quality,
+                quality=task,
+                check_quality=True,
             )
 
         if repeats is None and within is None:

@@ -87,6 +87,7 @@ def search(
         bool, typer.Option("--cold-starts", help="Never import an engine ahead of its next launch.")
     ] = False,
     text: TextOption = None,
+    quality: options.QualityOption = None,
     run: RunOption = None,
     resume: ResumeOption = False,
     address: Annotated[
@@ -118,6 +119,7 @@ def search(
     fixed = dict(_pin("--fix", item, "default") for item in fix or ())
     forced = dict(_pin("--set", item) for item in force or ())
     source = options.text_source(text, profile)
+    task = options.quality_task(quality)
     opened = options.opened_model(model, profile)
     options.check_length(engines, profile, opened)
     path = options.new_run(run, resume, letter, engine, planner)
@@ -143,6 +145,7 @@ def search(
         trials=trials,
         baseline=baseline and any(is_real(name) for name in engines),
         starts="cold" if cold_starts else "auto",
+        quality=task,
     )
     done = run_search(spec, path, resume=resume, address=address)
     if str(json) != "-":

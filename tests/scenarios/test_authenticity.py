@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.contract import Config, Launch, Model
+from engines.contract import Model
 from engines.registry import engine
 from engines.server import Server
-from engines.simulated.engine import Simulated
 from scenarios import tokenizer
 from scenarios.authenticity.evidence import Graded, Text
 from scenarios.authenticity.sample import ANSWERS, HEAD, LEAST, SLICE, Sampled, read, sample, write
@@ -27,6 +26,7 @@ from scenarios.scenario import Fidelity, Plan
 from scenarios.score import FILE, authenticate, rescore, score
 from scenarios.trial import State, TrialSpec
 from scenarios.trial_run import run_trial
+from tests.engines.posing import Posing
 from tests.redteam.attacks import PassThrough
 from tests.redteam.proxy import Attack, Upstream
 from tests.redteam.test_redteam import PROFILE
@@ -254,19 +254,6 @@ def test_who_is_not_asked_or_means_nothing_says_why(
     assert not (graders / "asked").exists()
 
 
-class Poses(Simulated):
-    """Launched as if it were a real engine; its server says that it is simulated.
-
-    It runs at a higher priority where it may: what else this machine does then voids nothing.
-    """
-
-    real = True
-
-    def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
-        launch = super().command(config, model, host, port)
-        return replace(launch, argv=("nice", "-n", "-5", *launch.argv))
-
-
 @pytest.mark.parametrize(
     ("origin", "strange", "state"),
     [("planner", ".", State.COMPLETE), ("final", "[0-9]", State.COMPLETE), ("final", ".", State.INVALID)],
@@ -288,7 +275,7 @@ def test_trials_that_count_are_checked_whatever_their_server_says(
     spec = TrialSpec(1, "simulated", {}, origin, model, plan, str(run))
     for _ in range(TRIES):
         events.clear()
-        trial = run_trial(spec, lambda event: events.append(dict(event)), engine=Poses())
+        trial = run_trial(spec, lambda event: events.append(dict(event)), engine=Posing())
         if not trial.detail.startswith(("other-process", "client-lag")):
             break
     assert trial.state is state, trial.detail

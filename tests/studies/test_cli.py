@@ -141,6 +141,9 @@ SEARCH = ("search", "--engine", "simulated", "--scenario", "C", "--profile", "sm
         ({"--text": "frob"}, "sotu, longbench-v2 or jsonl:FILE"),
         ({"--resume": None}, "add --run DIR"),
         ({"--model": "nowhere"}, "ceiling models fetch smollm2-135m"),
+        ({"--quality": "sums"}, "say past-tense, or mmlu-pro:FILE"),
+        ({"--quality": "mmlu-pro:nowhere.jsonl"}, "nowhere.jsonl cannot be read"),
+        ({"--quality": "past-tense"}, "the text of simulated comes from no model"),
     ],
 )
 def test_a_search_refuses_bad_input(

@@ -95,6 +95,14 @@ def test_a_cell_that_two_parts_name_runs_once(tmp_path: Path) -> None:
         ("model: smollm2-135m\n", "", 1, "the study does not say its model: add `model:`"),
         ("repeats: 2", "parts:\n  - {budget: soon}", 11, "parts.0.budget.0: 'soon' is not a duration"),
         ("planners: [tpe]", "planners: [tpe", 7, "not YAML"),
+        ("repeats: 2", "quality: sums", 10, "quality: unknown task sums: say past-tense, or mmlu-pro:FILE"),
+        ("repeats: 2", "quality: mmlu-pro:no.jsonl", 10, "no.jsonl cannot be read"),
+        (
+            "engines: [vllm, [vllm, torch]]",
+            "quality: past-tense\nengines: [simulated]",
+            1,
+            "the study asks for quality, and the text of simulated comes from no model",
+        ),
     ],
 )
 def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
@@ -105,6 +113,16 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, lin
     assert message.startswith(f"{path}, line {line}: ")
     assert said in message
     assert "\n" not in message
+
+
+def test_quality_is_part_of_a_cell_and_of_its_directory(tmp_path: Path) -> None:
+    plain = study_file.load(written(tmp_path, GOOD)).cells()
+    parts = "parts:\n  - {}\n  - {quality: past-tense}\n"
+    cells = study_file.load(written(tmp_path, GOOD + parts)).cells()
+    assert cells[: len(plain)] == plain
+    asked = cells[len(plain) :]
+    assert {cell.quality for cell in asked} == {"past-tense"}
+    assert [cell.name for cell in asked] == [f"{cell.name}-past-tense" for cell in plain]
 
 
 def test_a_file_that_is_not_there_lists_those_that_are() -> None:

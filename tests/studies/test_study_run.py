@@ -99,6 +99,15 @@ def test_a_run_of_another_version_is_refused(study: study_file.Study, tmp_path: 
         states(study, tmp_path)
 
 
+def test_a_run_with_other_questions_is_refused(study: study_file.Study, tmp_path: Path) -> None:
+    asked = study.model_copy(update={"quality": "mmlu-pro:/a.jsonl"})
+    cell = asked.cells()[0]
+    spec = {"spec": {"quality": "mmlu-pro:/b.jsonl"}}
+    RunBuilder(tmp_path / study.name / cell.name, scenario="A", header=spec).write()
+    with pytest.raises(BadInput, match=r"quality 'mmlu-pro:/b.jsonl', now 'mmlu-pro:/a.jsonl'"):
+        states(asked, tmp_path)
+
+
 def test_an_unexpected_error_is_not_swallowed(study: study_file.Study, tmp_path: Path) -> None:
     def broken(cell: Cell, path: Path, resume: bool) -> Run:
         raise ZeroDivisionError
