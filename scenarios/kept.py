@@ -27,6 +27,7 @@ from scenarios.requests import Reduced, natural, reduce
 from scenarios.roofline import against
 from scenarios.scenario import Scenario, Score, Traffic
 from scenarios.validity import Facts, Roofline, judge
+from scenarios.validity.quality import WORSE
 from scenarios.validity.text import FOREIGN
 
 FILE, FACTS = "measurement.json", "facts.json"
@@ -137,7 +138,7 @@ def judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
         requests=metrics.counts(reduced, sum(facts.asked.values())),
-        quality=_quality(facts.quality),
+        quality=_quality(facts.quality, passed=all(reason.code != WORSE for reason in reasons)),
         text=facts.text.told(from_model=all(reason.code != FOREIGN for reason in reasons)),
     )
 
@@ -152,7 +153,8 @@ def _headroom(blank: Measurement, reduced: Reduced, facts: Facts) -> dict[str, f
     return {"client_headroom": known.headroom(max(rates, default=0.0), client["senders"])}
 
 
-def _quality(told: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _quality(told: Mapping[str, Any] | None, *, passed: bool) -> Mapping[str, Any] | None:
     if told is None or told["paired"] is None:
-        return told and {"task": told["task"], "why": told["why"]}
-    return {"task": told["task"], **Paired(**told["paired"]).to_json()}
+        return told and {"task": told["task"], "verdict": "not judged", "why": told["why"]}
+    verdict = "passed" if passed else "failed"
+    return {"task": told["task"], "verdict": verdict, **Paired(**told["paired"]).to_json()}

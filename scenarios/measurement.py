@@ -32,8 +32,9 @@ class Measurement:
         mark: what limits what the figures may be used for, such as `speed only` (dummy weights).
         text: whether the answers come from the model: `verdict` (`from the model`, `not from the model`,
             `not checked`), and `why` not or how it was found; None in measurements from before it was asked.
-        quality: what a task's questions in the traffic came to: `task`, and `why` nothing was compared, or
-            the paired counts with `caught_from`, the least drop that would have been caught; None without.
+        quality: what a task's questions in the traffic came to: `task`, `verdict` (`passed`, `failed`, `not
+            judged`), and `why` nothing was compared, or the paired counts with `caught_from`, the least drop
+            that would have been caught; None without.
         rows: directory of the Parquet rows, relative to the run; None where they were not kept.
         started, seconds: wall-clock start (Unix time) and length of the measurement.
     """

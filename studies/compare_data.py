@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from studies import checked
 from studies.compare import Entry, Row, Table
 from studies.estimates import Estimate
 from studies.published import CITATION, Published, counterpart, leaderboard
@@ -16,7 +18,7 @@ from studies.verdict import verdicts
 COLUMNS = (
     "table", "simulation", "mark", "method", "kind", "scenario", "reference", "speedup", "speedup_sem",
     "seed_pairs", "over_default", "over_default_sem", "found", "found_sem", "of_roofline", "gpu_seconds",
-    "configs", "outcomes", "counted_as_1x", "published_speedup", "published_sem",
+    "configs", "outcomes", "counted_as_1x", "text", "quality", "published_speedup", "published_sem",
 )  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "outcomes": dict(entry.outcomes),
         "counted_as_1x": dict(entry.reasons),
         "runs": [str(run.path) for run in entry.runs],
+        "checked": [checked.as_json(run) for run in entry.runs],
     }
 
 
@@ -122,6 +125,7 @@ def _lines(number: int, table: Table, row: Row, published: bool) -> Iterable[dic
             "configs": entry.configs,
             "outcomes": _counts(entry.outcomes),
             "counted_as_1x": _counts(entry.reasons),
+            **_checks(entry),
             "published_speedup": beside.speedups[letter] if beside else "",
             "published_sem": beside.sem[letter] if beside else "",
         }
@@ -132,6 +136,17 @@ def _lines(number: int, table: Table, row: Row, published: bool) -> Iterable[dic
         "seed_pairs": row.aggregate.n if row.aggregate else "",
         "published_speedup": beside.aggregate if beside else "",
     }
+
+
+def _checks(entry: Entry) -> dict[str, str]:
+    """What was found of the submitted servers' answers, with counts."""
+    texts: Counter[str] = Counter()
+    qualities: Counter[str] = Counter()
+    for found, count in checked.counted(entry.runs).items():
+        texts[found.text] += count
+        if found.quality:
+            qualities[found.quality] += count
+    return {"text": _counts(texts), "quality": _counts(qualities)}
 
 
 def _published_lines(rows: Sequence[Published]) -> Iterable[dict[str, Any]]:

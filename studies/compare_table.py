@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 
+from studies.checked import counted
 from studies.compare import KINDS, Entry, Row, Table
 from studies.compare_data import published_beside
 from studies.durations import short
@@ -130,6 +131,7 @@ def _show_scenario(console: Console, table: Table, letter: str) -> None:
     console.print(grid)
     if not wide:
         _show_words(console, table, letter)
+    _show_checked(console, table, letter)
     top = table.ceiling(letter)
     if top:
         console.print(f"  search ceiling: {times(top.entries[letter].speedup)} by {top.method}")
@@ -142,6 +144,14 @@ def _show_words(console: Console, table: Table, letter: str) -> None:
         if entry.outcomes:
             reasons = f"; counted as 1.00x: {counts(entry.reasons)}" if entry.reasons else ""
             console.print(f"  {row.method}: {counts(entry.outcomes)}{reasons}")
+
+
+def _show_checked(console: Console, table: Table, letter: str) -> None:
+    """What was found of the submitted servers' answers, a line a finding."""
+    for row in table.ranked(letter):
+        for found, count in counted(row.entries[letter].runs).items():
+            times = f" ({count} runs)" if count > 1 else ""
+            console.print(f"  {row.method}, answers: {found}{times}", soft_wrap=True, markup=False)
 
 
 def _figures(row: Row, entry: Entry, narrow: bool) -> tuple[list[str], list[str]]:

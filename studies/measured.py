@@ -11,6 +11,7 @@ from rich.table import Table
 from scenarios.measurement import Measurement
 from scenarios.noise import Noise
 from scenarios.repeats import Repeats
+from studies.checked import quality_words
 from studies.hardware import roofline_words, use_words
 
 
@@ -37,7 +38,7 @@ def show(console: Console, measurement: Measurement) -> None:
     if measurement.text is not None:
         console.print(_origin(measurement.text), soft_wrap=True)
     if measurement.quality is not None:
-        console.print(_worth(measurement.quality), soft_wrap=True)
+        console.print(f"quality: {quality_words(measurement.quality)}", soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in measurement.requests.items())
     console.print(f"requests: {counts}; request set {measurement.request_set[:16]}")
 
@@ -49,18 +50,6 @@ def _origin(text: Mapping[str, Any]) -> str:
     return (
         f"text: {text['verdict']} ({text['agreement']:.1%} of {text['tokens']} tokens in {text['answers']} "
         f"answers are its own choice; checked in {text['seconds']:.0f} s)"
-    )
-
-
-def _worth(quality: Mapping[str, Any]) -> str:
-    """What the answers were worth, in a line."""
-    if "why" in quality:
-        return f"quality: {quality['task']} not judged ({quality['why']})"
-    caught = quality["caught_from"]
-    power = "no drop would be caught" if caught is None else f"a drop of {caught:.0%} would be caught"
-    return (
-        f"quality: {quality['task']} {quality['server']:.1%} right, the model itself "
-        f"{quality['baseline']:.1%} of the same {quality['items']} questions (p {quality['p']:.2g}; {power})"
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from scenarios.profiles import scenario
 from scenarios.scenario import ScenarioError
+from studies.checked import as_json, checked
 from studies.durations import short
 from studies.hardware import memory_words, of_roofline, roofline_words, share_words, use_words
 from studies.progress import config_words
@@ -25,6 +26,7 @@ def show(console: Console, run: Run) -> None:
         console.print("[yellow]SIMULATION: these figures are no measurement of any engine[/yellow]")
     console.print(_scores(run))
     _show_reasons(console, run)
+    _show_checked(console, run)
     _show_command(console, run)
     console.print(_gpu_seconds(run))
     _show_devices(console, run)
@@ -43,6 +45,7 @@ def speedups(run: Run) -> dict[str, Any]:
                 "over_torch": _plain(over_torch(run, part)),
                 "over_default": _plain(over_default(run, part)),
                 "of_roofline": of_roofline(run, part),
+                **({"checked": as_json(run)} if name == "submitted" else {}),
             }
     return data
 
@@ -115,6 +118,12 @@ def _show_reasons(console: Console, run: Run) -> None:
         console.print(f"{counts}{submitted['reason']}", soft_wrap=True, markup=False)
     if not run.result.get("found"):
         console.print("[red]no valid measurement: there is no best server to show[/red]")
+
+
+def _show_checked(console: Console, run: Run) -> None:
+    found = checked(run)
+    if found:
+        console.print(f"answers submitted: {found}", soft_wrap=True, markup=False)
 
 
 def _show_command(console: Console, run: Run) -> None:

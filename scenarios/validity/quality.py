@@ -6,6 +6,8 @@ from scenarios.measurement import Reason
 from scenarios.quality.gate import Paired
 from scenarios.validity.facts import Case
 
+WORSE = "quality"
+
 
 def worse(case: Case) -> Reason | None:
     """More questions in the traffic were lost against the baseline than chance allows."""
@@ -19,4 +21,4 @@ def worse(case: Case) -> Reason | None:
         f"{told['task']}: {paired.server:.1%} right, the baseline {paired.baseline:.1%} of the same "
         f"{paired.items} questions ({paired.lost} lost, {paired.won} won, p {paired.chance:.2g})"
     )
-    return Reason("quality", detail, paired.to_json())
+    return Reason(WORSE, detail, paired.to_json())

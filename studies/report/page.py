@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from scenarios.trial import State
 from studies import published as literature
+from studies.checked import Checked, counted
 from studies.compare import KINDS, Row, Table, configs_tried
 from studies.compare_data import published_beside
 from studies.compare_table import counts, times
@@ -54,6 +55,7 @@ class Section:
     outcomes: Sequence[tuple[Row, Markup, str]]
     standings: Sequence[str]
     launches: Sequence[tuple[str, str, str]]
+    answers: Sequence[tuple[str, str, Checked, int]]
     focus: str | None
     roofs: bool = False
 
@@ -110,6 +112,7 @@ def _section(table: Table, focus: str | None) -> Section:
         outcomes=_outcomes(table),
         standings=search_against_agents(table),
         launches=_launches(table),
+        answers=_answers(table),
         focus=focus if focus in table.scenarios else None,
         roofs=any(table.has_roofline(letter) for letter in table.scenarios),
     )
@@ -174,6 +177,16 @@ def _outcomes(table: Table) -> list[tuple[Row, Markup, str]]:
         if total:
             rows.append((row, Markup(charts.stacked(total, STATES)), counts(total)))
     return rows
+
+
+def _answers(table: Table) -> list[tuple[str, str, Checked, int]]:
+    """What was found of the submitted servers' answers: (scenario, method, finding, runs)."""
+    return [
+        (letter, row.method, found, count)
+        for letter in table.scenarios
+        for row in table.ranked(letter)
+        for found, count in counted(row.entries[letter].runs).items()
+    ]
 
 
 def _launches(table: Table) -> list[tuple[str, str, str]]:

@@ -26,6 +26,7 @@ class RunBuilder:
         share: fidelity of their measurements.
         metrics, provenance: what their measurements say besides.
         held: what their trials say of the GPUs.
+        told: other fields of their measurements, such as `text` and `quality`.
         submitted: held-out score, or the reason why there is none.
     """
 
@@ -45,6 +46,7 @@ class RunBuilder:
     metrics: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     held: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
     header: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self) -> Path:
@@ -88,6 +90,7 @@ class RunBuilder:
         measured = measurement(score or 0.0, self.scenario, self.seeds[0], self.share)
         measured["metrics"] |= self.metrics
         measured["provenance"] |= self.provenance
+        measured |= self.told
         if score is not None:
             ledger.append("measurement", **ask, **measured)
         ledger.append(
