@@ -1,4 +1,4 @@
-# ruff: noqa: PTH108, PTH109, PTH115, PTH123, PTH208
+# ruff: noqa: PTH108, PTH109, PTH123, PTH208
 """What an engine's own interpreter runs ahead of a launch: it imports, waits, and becomes the server.
 
 Run as `python warm_child.py PLAN` under a keeper (engines/keeper.py), standard library only. PLAN is JSON:
@@ -24,13 +24,15 @@ if not getattr(sys.flags, "safe_path", False):
     sys.path[0] = os.getcwd()  # where `python -m` looks; this file's folder has a vllm.py of its own
 
 import contextlib
+import ctypes
 import importlib
 import json
 import runpy
 import time
 
-DRIVER = "/dev/nvidia-uvm"
-"""Open in a process in which CUDA's driver was initialised, and not by NVML."""
+DRIVER = "libcuda.so"
+NOT_INITIALIZED = 3
+"""What CUDA's driver answers in a process in which nobody has initialised it (CUDA_ERROR_NOT_INITIALIZED)."""
 
 
 def main() -> None:
@@ -65,6 +67,7 @@ def _wait_unfit(plan: dict) -> None:  # type: ignore[type-arg]
     launch = _launch()
     if launch is not None:
         _move(launch, plan["log"])
+        os.write(2, f"a cold start: {plan['unfit']}\n".encode())
         os.execvpe(launch["argv"][0], launch["argv"], launch["env"])
 
 
@@ -84,10 +87,11 @@ def _touched() -> str:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "an import initialised CUDA"
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}") == DRIVER:
-                return "an import opened the GPU's driver"
+    with open("/proc/self/maps") as maps:
+        loaded = {line.split()[-1] for line in maps if DRIVER in line}
+    for path in loaded:
+        if ctypes.CDLL(path).cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != NOT_INITIALIZED:
+            return "an import initialised CUDA's driver"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,27 @@ def test_imports_that_touched_the_gpu_make_it_a_cold_server(
         assert said(server)["runs"] == ["__main__"]
         assert processes(stand.run_id) == family(server), "another one was prepared in vain"
         assert same(server) == expected
+
+
+DRIVER = "int cuDeviceGetCount(int *count) {{ return {answer}; }}"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="apt-get install gcc")
+@pytest.mark.parametrize(("answer", "fit"), [(3, True), (0, False)])
+def test_the_driver_itself_is_asked_whether_an_import_initialised_it(
+    stand: Stand, subject: Warmed, kept: Interpreters, answer: int, fit: bool
+) -> None:
+    """NVML opens the same device files and harms nothing: that the driver is loaded is no reason."""
+    library = Path(subject.folder, "libcuda.so.1")
+    source = library.with_suffix(".c")
+    source.write_text(DRIVER.format(answer=answer))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    Path(subject.folder, "loads.py").write_text(f"import ctypes\nctypes.CDLL({str(library)!r})\n")
+    subject.imports = ("loads",)
+    assert stand.prepare(kept).unfit is not fit
+    with stand.server(kept) as server:
+        assert server.warm is fit
+        assert ("a cold start: an import initialised CUDA's driver" in server.log.read_text()) is not fit
 
 
 def test_a_module_that_does_not_import_ahead_is_run_cold(
