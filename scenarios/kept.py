@@ -23,6 +23,7 @@ from scenarios.measurement import Measurement
 from scenarios.models import ModelError
 from scenarios.quality import judging, mix
 from scenarios.quality.gate import Paired
+from scenarios.quality.tasks import TAU, kind
 from scenarios.requests import Reduced, natural, reduce
 from scenarios.roofline import against
 from scenarios.scenario import Scenario, Score, Traffic
@@ -157,4 +158,5 @@ def _quality(told: Mapping[str, Any] | None, *, passed: bool) -> Mapping[str, An
     if told is None or told["paired"] is None:
         return told and {"task": told["task"], "verdict": "not judged", "why": told["why"]}
     verdict = "passed" if passed else "failed"
-    return {"task": told["task"], "verdict": verdict, **Paired(**told["paired"]).to_json()}
+    paired = Paired(**told["paired"]).to_json(TAU.get(kind(told["task"])))
+    return {"task": told["task"], "verdict": verdict, **paired}

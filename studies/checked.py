@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scenarios.quality.tasks import kind
 from studies.record import Run
 
 Told = Mapping[str, Any]
+
+ALARMING = 0.015
+"""Chance to void an honest server from which on it is said."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def _quality(measured: Told, task: str | None) -> str | None:
         return quality_words(told)
     if task is None:
         return None
-    return f"not judged: {task_words(task)}, {_void(measured) or 'nobody could'}"
+    return f"not judged: {kind(task)}, {_void(measured) or 'nobody could'}"
 
 
 def _void(measured: Told) -> str | None:
@@ -83,17 +87,15 @@ def _void(measured: Told) -> str | None:
 
 def quality_words(told: Told) -> str:
     """A measurement's `quality` in words."""
-    task = task_words(told["task"])
+    task = kind(told["task"])
     if "why" in told:
         return f"not judged: {task}, {told['why']}"
     caught = told["caught_from"]
     power = "no drop" if caught is None else f"a drop of {100 * caught:.0f} points"
+    required = "" if told["required"] is None else f", {told['required']:.1%} required"
+    alarm = told["false_alarm"]
+    honest = f", and an honest server voided in {alarm:.0%} of cases" if alarm >= ALARMING else ""
     return (
         f"{told['verdict']}: {task}, {told['server']:.1%} right, the model itself {told['baseline']:.1%} of "
-        f"the same {told['items']} (p {told['p']:.2g}; {power} would be caught)"
+        f"the same {told['items']}{required} (p {told['p']:.2g}; {power} would be caught{honest})"
     )
-
-
-def task_words(task: str) -> str:
-    """A task without the file that it is read from."""
-    return task.partition(":")[0]

@@ -10,7 +10,7 @@ from engines.runtime import find
 from scenarios import models
 from scenarios.quality import mix
 from scenarios.quality.gate import LEVEL, at_least
-from scenarios.quality.tasks import TaskError, items
+from scenarios.quality.tasks import TaskError, items, kind
 from scenarios.scenario import Plan
 
 FEWEST = next(count for count in range(1, 100) if at_least(count, count) < LEVEL)
@@ -24,13 +24,13 @@ def admit(task: str, plan: Plan, model: Model, engines: Sequence[Engine] = ()) -
     `workload.build` does, each in one line that names the fix.
     """
     items(task)
-    kind = task.partition(":")[0]
+    name = kind(task)
     if model.weights == "dummy":
-        raise TaskError(f"random weights answer no question: leave --quality {kind} out for {model.name}")
+        raise TaskError(f"random weights answer no question: leave --quality {name} out for {model.name}")
     for engine in engines:
         if not engine.real:
             raise TaskError(
-                f"the text of {engine.name} comes from no model: leave --quality {kind} out, or name a real "
+                f"the text of {engine.name} comes from no model: leave --quality {name} out, or name a real "
                 "engine"
             )
     find(ENGINE)
@@ -39,5 +39,5 @@ def admit(task: str, plan: Plan, model: Model, engines: Sequence[Engine] = ()) -
     if len(questions) < FEWEST:
         raise TaskError(
             f"scenario {plan.scenario} of profile {plan.profile} has room for {len(questions)} questions of "
-            f"{kind}, and {FEWEST} are the fewest that can void anything: use another scenario or profile"
+            f"{name}, and {FEWEST} are the fewest that can void anything: use another scenario or profile"
         )

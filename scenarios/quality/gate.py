@@ -1,4 +1,8 @@
-"""The gate: answers paired by item with the baseline's, by an exact one-sided McNemar test."""
+"""The gate: answers paired by item with the baseline's, by an exact one-sided McNemar test.
+
+A task may ask for a least share of the baseline's accuracy besides (`tau`), as published benchmarks do. That
+is no test: with few items honest rounding misses it often, so the chance of that is told with it.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +62,17 @@ class Paired:
         """Whether the server is worse than the baseline."""
         return self.chance < LEVEL
 
-    def to_json(self) -> dict[str, Any]:
-        """As a measurement tells it."""
+    def below(self, tau: float) -> bool:
+        """Whether the server's share of right answers is under `tau` of the baseline's."""
+        return self.lost - self.won > self._slack(tau)
+
+    def _slack(self, tau: float) -> float:
+        """Items by which the server may fall behind."""
+        return (1 - tau) * (self.both + self.lost) + 1e-9
+
+    def to_json(self, tau: float | None = None) -> dict[str, Any]:
+        """As a measurement tells it; `false_alarm` is the chance to be void of an honest server."""
+        slack = None if tau is None else self._slack(tau)
         return {
             "items": self.items,
             "baseline": round(self.baseline, 4),
@@ -67,7 +80,9 @@ class Paired:
             "lost": self.lost,
             "won": self.won,
             "p": round(self.chance, 6),
-            "caught_from": caught_from(self.items, self.baseline),
+            "required": None if tau is None else round(tau * self.baseline, 4),
+            "caught_from": caught_from(self.items, self.baseline, slack),
+            "false_alarm": round(power(self.items, 0.0, slack), 4),
         }
 
 
@@ -76,21 +91,24 @@ def at_least(lost: int, apart: int) -> float:
     return float(binom.sf(lost - 1, apart, 0.5)) if apart else 1.0
 
 
-def caught_from(items: int, baseline: float) -> float | None:
+def caught_from(items: int, baseline: float, slack: float | None = None) -> float | None:
     """The least drop in the share of right answers that would be caught in 4 of 5 cases; None: none would."""
     for percent in range(1, round(100 * baseline) + 1):
-        if power(items, percent / 100) >= POWER:
+        if power(items, percent / 100, slack) >= POWER:
             return percent / 100
     return None
 
 
-def power(items: int, drop: float) -> float:
+def power(items: int, drop: float, slack: float | None = None) -> float:
     """Chance that a server that loses so large a share of the items is voided.
 
     The items that go apart are taken as binomial: lost by the drop and by chance, won by chance alone.
+    `slack` is how many more may be lost than won; None: what the test alone allows.
     """
     apart = drop + 2 * SWAPS
     share = (drop + SWAPS) / apart
     counts = np.arange(1, items + 1)
     most = binom.isf(LEVEL, counts, 0.5)  # the most lost items of so many apart that still pass
+    if slack is not None:
+        most = np.minimum(most, np.floor((counts + slack) / 2))
     return float(np.sum(binom.pmf(counts, items, apart) * binom.sf(most, counts, share)))

@@ -15,6 +15,8 @@ LOOKED_AT = 10
 """Words of an answer in which a past tense must occur."""
 TOKENS = {"past-tense": 32, "mmlu-pro": 64}
 """Tokens of an answer that are looked at, by task: the model's own are worked out no further."""
+TAU = {"mmlu-pro": 0.95}
+"""The least share of the model's own accuracy that a task asks for: InferenceBench's published rule."""
 
 
 class TaskError(Exception):
@@ -49,19 +51,24 @@ def items(name: str) -> tuple[Item, ...]:
 
     Raises TaskError.
     """
-    kind, _, path = name.partition(":")
-    if kind == "past-tense" and not path:
+    path = name.partition(":")[2]
+    if name == "past-tense":
         return _past_tense()
-    if kind == "mmlu-pro" and path:
+    if kind(name) == "mmlu-pro" and path:
         return _mmlu_pro(Path(path))
     raise TaskError(f"unknown task {name}: say past-tense, or mmlu-pro:FILE")
+
+
+def kind(name: str) -> str:
+    """A task without the file that it is read from."""
+    return name.partition(":")[0]
 
 
 def named(name: str) -> str:
     """A task that can be read, its file by its full path. Raises TaskError."""
     items(name)
-    kind, colon, path = name.partition(":")
-    return f"{kind}:{Path(path).absolute()}" if colon else kind
+    path = name.partition(":")[2]
+    return f"{kind(name)}:{Path(path).absolute()}" if path else name
 
 
 @cache

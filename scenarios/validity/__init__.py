@@ -58,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     answers.canned_text,
     text.not_from_model,
     quality.worse,
+    quality.below_tau,
 )
 
 

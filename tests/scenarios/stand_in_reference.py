@@ -26,7 +26,8 @@ with open(options.output, "w") as out:
     for item in map(json.loads, open(options.input)):
         if "generate" in item:
             last = words.decode(item["prompt"]).split("Today I ")[-1].split(".")[0]
-            out.write(json.dumps({{"answer": words.encode({past!r}.get(last, "none")).ids}}) + "\\n")
+            said = {past!r}.get(last, {other!r})
+            out.write(json.dumps({{"answer": words.encode(said).ids[: item["generate"]]}}) + "\\n")
             continue
         looked_at = [token for start, end in item["spans"] for token in item["answer"][start:end]]
         gaps = [6.0 if strange(token) else 0.0 for token in looked_at]
@@ -36,15 +37,20 @@ with open(options.output, "w") as out:
 
 
 def make(
-    folder: Path, strange: str = "[0-9]", past: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    strange: str = "[0-9]",
+    past: Mapping[str, str] = MappingProxyType({}),
+    other: str = "none",
 ) -> dict[str, str]:
     """Variables that make it the torch engine: tokens in which the pattern is found are none of the model's.
 
-    `past` are the past tenses that it knows. Every time it is asked, a line is added to `folder/asked`.
+    `past` are the past tenses that it knows, `other` is what it answers to any other question. Every time it
+    is asked, a line is added to `folder/asked`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "python"
     asked = str(folder / "asked")
-    program.write_text(PROGRAM.format(python=sys.executable, asked=asked, strange=strange, past=dict(past)))
+    told = {"asked": asked, "strange": strange, "past": dict(past), "other": other}
+    program.write_text(PROGRAM.format(python=sys.executable, **told))
     program.chmod(0o755)
     return {"CEILING_HOME": str(folder / "home"), "CEILING_TORCH_PYTHON": str(program)}

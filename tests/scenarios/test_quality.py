@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,15 +19,17 @@ from engines.registry import engine
 from engines.server import Server
 from scenarios import rows, tokenizer
 from scenarios.kept import FILE, compare, rescore
+from scenarios.measurement import Reason
 from scenarios.models import open_model
 from scenarios.quality import mix, tasks
 from scenarios.quality.admission import admit
-from scenarios.quality.gate import LEVEL, Paired, at_least, caught_from, power
+from scenarios.quality.gate import LEVEL, SWAPS, Paired, at_least, caught_from, power
 from scenarios.quality.judging import Quality
 from scenarios.scenario import Fidelity, Plan
 from scenarios.score import score
 from scenarios.trial import State, TrialSpec
 from scenarios.trial_run import run_trial
+from scenarios.validity import judge
 from scenarios.workload import build
 from tests.engines.posing import Posing
 from tests.redteam.test_redteam import PROFILE
@@ -64,15 +67,61 @@ def test_the_chance_is_the_exact_one(lost: int, apart: int, chance: float) -> No
     assert at_least(lost, apart) == pytest.approx(chance)
 
 
-def codes(paired: Paired | None) -> list[str]:
-    told = asdict(Quality("past-tense", paired))
-    return test_validity.codes(test_validity.honest(), test_validity.facts(quality=told))
+def reasons(paired: Paired | None, task: str = "past-tense") -> tuple[Reason, ...]:
+    told = asdict(Quality(task, paired))
+    made = test_validity.honest()
+    whole = test_validity.reduced(made + test_validity.probe(len(made)))
+    return judge(whole, test_validity.facts(quality=told))
+
+
+def codes(paired: Paired | None, task: str = "past-tense") -> list[str]:
+    return [reason.code for reason in reasons(paired, task)]
 
 
 def test_a_server_that_loses_many_items_is_void_and_one_that_swaps_some_is_not() -> None:
     assert codes(Paired(both=40, lost=12, won=1, neither=43)) == ["quality"]
     assert codes(Paired(both=48, lost=4, won=3, neither=41)) == []
     assert codes(None) == []
+
+
+MMLU = "mmlu-pro:/somewhere/test.jsonl"
+
+
+def test_mmlu_pro_asks_for_the_published_share_of_the_models_own_besides() -> None:
+    near = Paired(both=37, lost=4, won=1, neither=54)
+    assert not near.worse
+    (reason,) = reasons(near, MMLU)
+    assert reason.code == "quality"
+    assert reason.detail == (
+        "mmlu-pro: 39.6% of 96 questions right, under 0.95 of the baseline's 42.7% (40.6%)"
+    )
+    assert codes(near) == []
+    assert codes(Paired(both=19, lost=1, won=0, neither=10), MMLU) == []
+    assert codes(Paired(both=18, lost=1, won=0, neither=11), MMLU) == ["quality"]
+    assert codes(Paired(both=57, lost=3, won=0, neither=0), MMLU) == []
+    assert codes(Paired(both=0, lost=0, won=0, neither=30), MMLU) == []
+
+
+def test_both_rules_have_a_reason_of_their_own() -> None:
+    test, tau = reasons(Paired(both=30, lost=15, won=1, neither=50), MMLU)
+    assert test.detail.startswith(
+        "mmlu-pro: 32.3% right, the baseline 46.9% of the same 96 questions (15 lost"
+    )
+    assert tau.detail.endswith("under 0.95 of the baseline's 46.9% (44.5%)")
+    assert tau.evidence["required"] == pytest.approx(0.4453)
+
+
+@pytest.mark.parametrize(("items", "baseline"), [(36, 0.4), (96, 0.6), (500, 0.5)])
+def test_the_chance_to_void_an_honest_server_is_what_draws_show(items: int, baseline: float) -> None:
+    draw = np.random.default_rng(1)
+    right = round(items * baseline)
+    drawn = draw.multinomial(items, [SWAPS, SWAPS, 1 - 2 * SWAPS], size=4000)
+    pairs = [Paired(right - lost, lost, won, items - right - won) for lost, won, _ in drawn.tolist()]
+    for tau in (None, 0.95):
+        void = [one.worse or (tau is not None and one.below(tau)) for one in pairs]
+        told = Paired(right, 0, 0, items - right).to_json(tau)
+        assert told["false_alarm"] == pytest.approx(sum(void) / len(void), abs=0.025)
+    assert told["caught_from"] is not None
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80))
@@ -204,6 +253,38 @@ def test_without_a_task_the_requests_are_what_they_were(model: Model, text: str)
     plan = Plan("D", PROFILE, 5, text=text)
     assert mix.asked(plan, model, None) == (build(plan, model), [])
     assert mix.asked(plan, model, "past-tense")[0].digest != build(plan, model).digest
+
+
+@pytest.mark.parametrize(("said", "baseline", "verdict"), [("none", 0.0, "passed"), ("A", 1.0, "failed")])
+def test_multiple_choice_is_judged_beside_the_models_own(
+    said: str,
+    baseline: float,
+    verdict: str,
+    url: str,
+    model: Model,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in stand_in_reference.make(tmp_path / "torch", other=said).items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "test.jsonl"
+    choices = [
+        {"question": f"Which is number {number}?", "options": ["this", "that"], "answer": "A"}
+        for number in range(40)
+    ]
+    file.write_text("".join(json.dumps(choice) + "\n" for choice in choices))
+    asked = {"profile": PROFILE, "seed": 80 + (said == "A"), "model": model, "text": text, "out": tmp_path}
+    run = score(url, "D", quality=f"mmlu-pro:{file}", **asked)  # type: ignore[arg-type]
+    kept = tmp_path / run.id / FILE
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "mark": None}))
+    judged = compare(tmp_path / run.id, f"mmlu-pro:{file}", model)
+    assert judged.quality is not None
+    assert (judged.quality["verdict"], judged.quality["baseline"]) == (verdict, baseline), judged.quality
+    assert judged.quality["required"] == 0.95 * baseline
+    details = [reason.detail for reason in judged.invalid_reasons]
+    assert len(details) == (0 if verdict == "passed" else 2)
+    assert str(tmp_path) not in " ".join(details)
 
 
 @pytest.mark.parametrize(("known", "code"), [(False, None), (True, "quality")])

@@ -22,7 +22,7 @@ from tests.studies.conftest import MakeRun
 
 OWN = {"verdict": "from the model", "agreement": 0.98}
 PASSED = {"task": "past-tense", "verdict": "passed", **Paired(50, 4, 3, 39).to_json()}
-FAILED = {"task": "mmlu-pro:/x/y.jsonl", "verdict": "failed", **Paired(30, 20, 1, 45).to_json()}
+FAILED = {"task": "mmlu-pro:/x/y.jsonl", "verdict": "failed", **Paired(30, 20, 1, 45).to_json(0.95)}
 GATED = {"spec": {"quality": "past-tense"}}
 
 
@@ -59,8 +59,8 @@ def reason(code: str) -> dict[str, Any]:
             {},
             Checked(
                 "from the model",
-                "failed: mmlu-pro, 32.3% right, the model itself 52.1% of the same 96 "
-                "(p 1e-05; a drop of 15 points would be caught)",
+                "failed: mmlu-pro, 32.3% right, the model itself 52.1% of the same 96, 49.5% required "
+                "(p 1e-05; a drop of 6 points would be caught, and an honest server voided in 14% of cases)",
             ),
         ),
         (
