@@ -52,7 +52,7 @@ def _verdict(table: Table, letter: str) -> Verdict | None:
         speedup=speedup,
         runner_up=second,
         lead=speedup.mean / other.mean if other else None,
-        sure=sureness(speedup, other, floor),
+        sure=sureness(speedup, other, floor) + _own_interval(winner.entries[letter]),
         cost=_cost(winner, winner.entries[letter]),
     )
 
@@ -74,6 +74,15 @@ def sureness(first: Estimate, second: Estimate | None, floor: float | None = Non
     distance = (first.mean - second.mean) / error
     word = "clear" if distance >= CLEAR else "within the error, no clear winner"
     return f"{word}: the gap is {distance:.1f} standard errors"
+
+
+def _own_interval(entry: Entry) -> str:
+    """What a lone run knows by itself: its server against the default's on the same held-out requests."""
+    submitted = entry.runs[0].result.get("submitted") if len(entry.runs) == 1 else None
+    if not submitted or not submitted.get("ratio_interval"):
+        return ""
+    low, high = submitted["ratio_interval"]
+    return f"; on the same held-out requests {submitted['ratio']:.2f}x the default (95 % {low:.2f} to {high:.2f})"
 
 
 def _cost(row: Row, entry: Entry) -> str:

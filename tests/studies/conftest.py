@@ -151,6 +151,7 @@ class RunBuilder:
             "reason": None if valid else self.submitted,
             "measurement": None,
             "ratio": self.ratio,
+            "ratio_interval": [0.9 * self.ratio, 1.1 * self.ratio] if self.ratio else None,
         }
 
 

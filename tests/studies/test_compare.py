@@ -11,6 +11,7 @@ import pytest
 from studies.compare import Table, compare, load
 from studies.compare_data import as_json, write_csv
 from studies.errors import BadInput
+from studies.verdict import verdicts
 from tests.studies.conftest import HOST, MODEL, MakeRun
 
 PAIRS = ((21, 1337), (248, 428), (999, 777))
@@ -35,6 +36,15 @@ def test_mean_and_standard_error_over_seed_pairs(make_run: MakeRun, tmp_path: Pa
     assert entry.over_default is not None and entry.over_default.mean == pytest.approx(2.0)
     assert entry.found is not None and entry.found.mean == pytest.approx(4.0)
     assert (entry.gpu_seconds, entry.configs, entry.outcomes) == (20.0, 2.0, {"complete": 6})
+
+
+def test_a_lone_run_says_how_sure_it_is_by_its_own_requests(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", submitted=2.6, scores=(2.0, 2.5), ratio=1.3)
+    (one,) = verdicts(only(tmp_path / "runs"))
+    assert one.sure.endswith("on the same held-out requests 1.30x the default (95 % 1.17 to 1.43)")
+    make_run("b", seeds=(248, 428), submitted=2.6, scores=(2.0, 2.5), ratio=1.3)
+    (two,) = verdicts(only(tmp_path / "runs"))
+    assert "held-out" not in two.sure
 
 
 def test_repeats_of_a_seed_pair_are_one_draw(make_run: MakeRun, tmp_path: Path) -> None:
