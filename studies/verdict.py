@@ -82,7 +82,8 @@ def _own_interval(entry: Entry) -> str:
     if not submitted or not submitted.get("ratio_interval"):
         return ""
     low, high = submitted["ratio_interval"]
-    return f"; on the same held-out requests {submitted['ratio']:.2f}x the default (95 % {low:.2f} to {high:.2f})"
+    over = f"{submitted['ratio']:.2f}x the default (95 % {low:.2f} to {high:.2f})"
+    return f"; on the same held-out requests {over}"
 
 
 def _cost(row: Row, entry: Entry) -> str:
