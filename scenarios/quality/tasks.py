@@ -12,11 +12,28 @@ from pathlib import Path
 VERBS = Path(__file__).with_name("verbs.txt")
 LETTERS = "ABCDEFGHIJ"
 LOOKED_AT = 10
-"""Words of an answer in which a past tense must occur."""
-TOKENS = {"past-tense": 32, "mmlu-pro": 64}
+"""Words of an answer in which the one that is right must occur."""
+TOKENS = {"past-tense": 32, "recall": 32, "mmlu-pro": 64}
 """Tokens of an answer that are looked at, by task: the model's own are worked out no further."""
 TAU = {"mmlu-pro": 0.95}
 """The least share of the model's own accuracy that a task asks for: InferenceBench's published rule."""
+KNOWN = "past-tense, recall or mmlu-pro:FILE"
+
+OWNERS = (
+    "Anna", "Peter", "Maria", "Thomas", "Laura", "Simon", "Clara", "Martin", "Emma", "Daniel", "Julia",
+    "Oscar", "Alice", "Henry", "Sarah", "Frank", "Helen", "Victor", "Nina", "George", "Diana", "Robert",
+    "Sophie", "Walter",
+)  # fmt: skip
+COLOURS = (
+    "red", "blue", "green", "yellow", "black", "white", "brown", "grey", "golden", "silver", "orange",
+    "purple",
+)  # fmt: skip
+THINGS = (
+    "lamp", "chair", "bicycle", "coat", "umbrella", "clock", "boat", "guitar", "basket", "mirror",
+    "kettle", "tent", "ladder", "drum", "blanket", "suitcase", "piano", "carpet", "bucket", "vase",
+    "camera", "hammer", "sofa", "scarf", "wagon", "kite", "saddle", "bell", "cup", "trumpet",
+)  # fmt: skip
+"""Of what a `recall` item says whose it is: a colour and a thing, no pair twice."""
 
 
 class TaskError(Exception):
@@ -47,16 +64,18 @@ class Item:
 
 
 def items(name: str) -> tuple[Item, ...]:
-    """The items of a task: `past-tense`, or `mmlu-pro:FILE` (its test set as JSON lines).
+    """The items of a task: `past-tense`, `recall`, or `mmlu-pro:FILE` (its test set as JSON lines).
 
     Raises TaskError.
     """
     path = name.partition(":")[2]
     if name == "past-tense":
         return _past_tense()
+    if name == "recall":
+        return _recall()
     if kind(name) == "mmlu-pro" and path:
         return _mmlu_pro(Path(path))
-    raise TaskError(f"unknown task {name}: say past-tense, or mmlu-pro:FILE")
+    raise TaskError(f"unknown task {name}: say {KNOWN}")
 
 
 def kind(name: str) -> str:
@@ -78,6 +97,18 @@ def _past_tense() -> tuple[Item, ...]:
         Item("past-tense", "Complete the last sentence.", f"Today I {verb}. Yesterday I", past)
         for verb, past in pairs
     )
+
+
+@cache
+def _recall() -> tuple[Item, ...]:
+    """What is told before the text is asked for after it: a server that has lost the far end cannot know."""
+    pairs = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
+    return tuple(_told(pair, OWNERS[7 * place % len(OWNERS)]) for place, pair in enumerate(pairs))
+
+
+def _told(thing: str, owner: str) -> Item:
+    before = f"The {thing} belongs to {owner}. Remember that for the end."
+    return Item("recall", before, f"Whose is the {thing}? The {thing} belongs to", owner.lower())
 
 
 def _mmlu_pro(path: Path) -> tuple[Item, ...]:
@@ -113,12 +144,13 @@ def letter(text: str) -> str | None:
     return alone[-1] if alone else None
 
 
-def _says(text: str, past: str) -> bool:
-    """Whether the past tense is among the first words."""
-    return past in re.findall(r"[a-z]+", text.lower())[:LOOKED_AT]
+def _says(text: str, word: str) -> bool:
+    """Whether a word is among the first ones."""
+    return word in re.findall(r"[a-z]+", text.lower())[:LOOKED_AT]
 
 
 _JUDGES: Mapping[str, Callable[[str, str], bool]] = {
     "past-tense": _says,
+    "recall": _says,
     "mmlu-pro": lambda text, answer: letter(text) == answer,
 }

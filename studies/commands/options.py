@@ -53,8 +53,8 @@ QualityOption = Annotated[
         "--quality",
         metavar="TASK",
         help="End the prompts of the final measurements in questions, and void a server that answers worse "
-        "than the model itself: past-tense, or mmlu-pro:FILE (its test set as JSON lines; needs the torch "
-        "engine).",
+        "than the model itself: past-tense, recall (of what stands at the far end of the prompt), or "
+        "mmlu-pro:FILE (its test set as JSON lines; needs the torch engine).",
     ),
 ]
 

@@ -86,7 +86,8 @@ def score(
             "--quality",
             metavar="TASK",
             help="End every prompt in a question and void what answers worse than the model itself: "
-            "past-tense, or mmlu-pro:FILE (needs the torch engine).",
+            "past-tense, recall (of what stands at the far end of the prompt), or mmlu-pro:FILE (needs the "
+            "torch engine).",
         ),
     ] = None,
     json: JsonOption = None,

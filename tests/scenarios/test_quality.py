@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.contract import EngineNotInstalled, Model
+from engines.contract import Model
 from engines.registry import engine
 from engines.server import Server
 from scenarios import rows, tokenizer
@@ -22,20 +21,15 @@ from scenarios.kept import FILE, compare, rescore
 from scenarios.measurement import Reason
 from scenarios.models import open_model
 from scenarios.quality import mix, tasks
-from scenarios.quality.admission import admit
 from scenarios.quality.gate import LEVEL, SWAPS, Paired, at_least, caught_from, power
 from scenarios.quality.judging import Quality
-from scenarios.scenario import Fidelity, Plan
+from scenarios.scenario import Plan
 from scenarios.score import score
-from scenarios.trial import State, TrialSpec
-from scenarios.trial_run import run_trial
 from scenarios.validity import judge
 from scenarios.workload import build
-from tests.engines.posing import Posing
 from tests.redteam.test_redteam import PROFILE
 from tests.scenarios import stand_in_reference, test_validity
 from tests.scenarios.plain_text import write_jsonl
-from tests.scenarios.test_authenticity import TRIES
 from tests.tiny_model import make_tiny_model
 
 Place = pytest.TempPathFactory
@@ -152,6 +146,25 @@ def test_past_tenses() -> None:
     assert not bring.right("One two three four five six seven eight nine ten brought")
 
 
+def test_recall_asks_at_the_end_for_what_stands_at_the_beginning(model: Model, text: str) -> None:
+    items = tasks.items("recall")
+    assert len({item.question for item in items}) == len(items) == 360
+    assert len({item.answer for item in items}) == len(tasks.OWNERS)
+    words = tokenizer.load(model.path)
+    made, questions = mix.asked(Plan("A", "smoke", 5, text=text), model, "recall")
+    assert len(questions) == len(made.requests)
+    assert len({one.prompt[:40] for one in made.requests}) == len(made.requests), "nothing for a prefix cache"
+    for one in questions:
+        told, between, asked = one.prompt.split("\n\n", 1)[0], one.prompt, one.item.question
+        assert one.item.answer in told.lower()
+        assert between.lower().count(f"to {one.item.answer}") == 1
+        assert between.endswith(asked)
+        far = words.count(between) - words.count(told) - words.count(asked)
+        assert far > 0.6 * words.count(between)
+        assert one.item.right(f" {one.item.answer.capitalize()}.")
+        assert not one.item.right(" the owner of it.")
+
+
 @pytest.mark.parametrize(
     ("text", "letter"),
     [
@@ -186,49 +199,6 @@ def test_a_task_s_file_is_named_by_its_full_path(tmp_path: Path, monkeypatch: py
     Path("test.jsonl").write_text(json.dumps({"question": "Two?", "options": ["2"], "answer": "A"}) + "\n")
     assert tasks.named("mmlu-pro:test.jsonl") == f"mmlu-pro:{tmp_path / 'test.jsonl'}"
     assert tasks.named("past-tense") == "past-tense"
-
-
-@pytest.fixture
-def torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in stand_in_reference.make(tmp_path / "torch").items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.mark.usefixtures("torch")
-@pytest.mark.parametrize(
-    ("scenario", "weights", "engines", "said"),
-    [
-        ("A", "dummy", (), "random weights answer no question: leave --quality past-tense out for tiny"),
-        ("A", "real", ("vllm", "simulated"), "the text of simulated comes from no model"),
-        ("B", "real", (), "room for 3 questions of past-tense, and 7 are the fewest"),
-    ],
-)
-def test_what_no_question_can_ride_in_is_one_line(
-    scenario: str,
-    weights: Literal["real", "dummy"],
-    engines: tuple[str, ...],
-    said: str,
-    model: Model,
-    text: str,
-) -> None:
-    plan = Plan(scenario, "smoke", 1337, text=text)
-    with pytest.raises(tasks.TaskError, match=said) as raised:
-        admit("past-tense", plan, replace(model, weights=weights), [engine(name) for name in engines])
-    assert "\n" not in str(raised.value)
-
-
-def test_nothing_is_asked_that_nobody_can_judge(
-    model: Model, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("CEILING_TORCH_PYTHON", raising=False)
-    with pytest.raises(EngineNotInstalled, match="ceiling engines install torch"):
-        admit("past-tense", Plan("A", "smoke", 1337, text=text), model, [engine("vllm")])
-
-
-@pytest.mark.usefixtures("torch")
-def test_what_can_be_asked_is_admitted(model: Model, text: str) -> None:
-    admit("past-tense", Plan("A", "smoke", 1337, text=text), model, [engine("vllm")])
 
 
 def test_every_prompt_ends_in_a_question_and_stays_as_long(model: Model, text: str) -> None:
@@ -314,33 +284,3 @@ def test_answers_are_judged_beside_the_models_own(
     assert [reason.code for reason in judged.invalid_reasons] == ([code] if code else [])
     assert (judged.score is None) == (code is not None)
     assert rescore(tmp_path / run.id) == judged
-
-
-@pytest.mark.parametrize(("known", "state"), [(False, State.COMPLETE), (True, State.INVALID)])
-def test_a_trial_is_judged_once_its_server_is_gone_and_uncharged(
-    known: bool,
-    state: State,
-    model: Model,
-    text: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    verbs = dict(line.split() for line in tasks.VERBS.read_text().splitlines()) if known else {}
-    for name, value in stand_in_reference.make(tmp_path / "torch", past=verbs).items():
-        monkeypatch.setenv(name, value)
-    plan = Plan("A", "smoke", 21, Fidelity(), text)
-    spec = TrialSpec(1, "simulated", {}, "final", model, plan, str(tmp_path), quality="past-tense")
-    for _ in range(TRIES):
-        events: list[dict[str, Any]] = []
-        trial = run_trial(spec, lambda event, to=events: to.append(dict(event)), engine=Posing())
-        if not trial.detail.startswith(("other-process", "client-lag")):
-            break
-    assert trial.state is state, trial.detail
-    assert trial.detail.partition(":")[0] == ("quality" if known else "")
-    phases = [event["phase"] for event in events if event["event"] == "phase"]
-    assert phases[-2:] == ["stopping", "checking"]
-    (told,) = [event for event in events if event["event"] == "measurement"]
-    assert (told["quality"]["items"], told["quality"]["baseline"]) == (12, float(known))
-    assert told["text"]["verdict"] == "from the model"
-    charged = sum(seconds for name, seconds in trial.seconds.items() if name != "check")
-    assert trial.gpu_seconds == pytest.approx(charged, abs=0.01)

@@ -141,7 +141,7 @@ SEARCH = ("search", "--engine", "simulated", "--scenario", "C", "--profile", "sm
         ({"--text": "frob"}, "sotu, longbench-v2 or jsonl:FILE"),
         ({"--resume": None}, "add --run DIR"),
         ({"--model": "nowhere"}, "ceiling models fetch smollm2-135m"),
-        ({"--quality": "sums"}, "say past-tense, or mmlu-pro:FILE"),
+        ({"--quality": "sums"}, "say past-tense, recall or mmlu-pro:FILE"),
         ({"--quality": "mmlu-pro:nowhere.jsonl"}, "nowhere.jsonl cannot be read"),
         ({"--quality": "past-tense"}, "the text of simulated comes from no model"),
     ],

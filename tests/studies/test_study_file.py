@@ -95,7 +95,12 @@ def test_a_cell_that_two_parts_name_runs_once(tmp_path: Path) -> None:
         ("model: smollm2-135m\n", "", 1, "the study does not say its model: add `model:`"),
         ("repeats: 2", "parts:\n  - {budget: soon}", 11, "parts.0.budget.0: 'soon' is not a duration"),
         ("planners: [tpe]", "planners: [tpe", 7, "not YAML"),
-        ("repeats: 2", "quality: sums", 10, "quality: unknown task sums: say past-tense, or mmlu-pro:FILE"),
+        (
+            "repeats: 2",
+            "quality: sums",
+            10,
+            "quality: unknown task sums: say past-tense, recall or mmlu-pro:FILE",
+        ),
         ("repeats: 2", "quality: mmlu-pro:no.jsonl", 10, "no.jsonl cannot be read"),
         (
             "engines: [vllm, [vllm, torch]]",
