@@ -31,6 +31,8 @@ from tests.redteam.text_attacks import TEXT_ATTACKS
 
 SEED = 500
 """Of the first honest measurement; each takes its own."""
+LAYERS = 3
+"""That another model lacks of 30: few enough for text that reads well, so that nothing else gives it away."""
 CONFIGS: dict[str, Config] = {"vllm": {"enforce-eager": True}}
 
 
@@ -49,7 +51,7 @@ def main(name: str, model: Model, chosen: list[str], honest: int, text: bool) ->
             for number, attack in enumerate(_line_up(Upstream(server.url), model, chosen)):
                 wrong += not _attacked(attack, model, 100 + number, text)
         if name == "torch" and _named(OtherModel, chosen):
-            smaller = replace(model, path=without_layers(model.path, Path(place) / "smaller", 8))
+            smaller = replace(model, path=without_layers(model.path, Path(place) / "smaller", LAYERS))
             with Server(engine(name), {}, smaller, log=log) as server:
                 wrong += not _attacked(OtherModel(Upstream(server.url)), model, 99, True)
     return wrong
