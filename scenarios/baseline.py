@@ -20,6 +20,7 @@ from scenarios.models import digest
 from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Observer, Trial, TrialSpec
 from scenarios.trial_run import run_trial
+from scenarios.workload import build
 
 ENGINE = "torch"
 FILE = "baseline.json"
@@ -42,13 +43,15 @@ def baseline(
 ) -> Measurement:
     """The naive PyTorch server's score, from what is kept for this key, else measured and kept now.
 
-    Rows and log lie beside it under `home()/baselines`. `force` measures again. Raises BaselineError when the
-    server crashes, EngineNotInstalled when it is not there. An invalid measurement is returned, but not kept.
+    One whose requests are not those that would be sent now is measured again: where prompts are dealt in
+    another way, a seed has other ones. Rows and log lie beside it under `home()/baselines`. `force` measures
+    again. Raises BaselineError when the server crashes, EngineNotInstalled when it is not there, and as
+    `workload.build` does. An invalid measurement is returned, but not kept.
     `text` None is the profile's own source.
     """
     key = baseline_key(model, scenario, profile, seed, text, engine)
     place = home() / "baselines" / _name(key)
-    kept = None if force else _kept(place)
+    kept = None if force else _kept(place, build(_plan(key), model).digest)
     if kept is not None:
         return kept
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -105,17 +108,21 @@ def _name(key: dict[str, Any]) -> str:
     return f"{key['engine']}-{key['scenario']}-{told}"
 
 
-def _kept(place: Path) -> Measurement | None:
+def _kept(place: Path, request_set: str) -> Measurement | None:
     try:
-        return Measurement.from_json(json.loads((place / FILE).read_text())["measurement"])
+        kept = Measurement.from_json(json.loads((place / FILE).read_text())["measurement"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return kept if kept.request_set == request_set else None
+
+
+def _plan(key: dict[str, Any]) -> Plan:
+    serial = profiles.scenario(key["profile"], key["scenario"]).serial_requests
+    return Plan(key["scenario"], key["profile"], key["seed"], Fidelity(serial=serial), key["text"])
 
 
 def _measured(model: Model, key: dict[str, Any], run: Path, observer: Observer | None) -> Trial:
-    serial = profiles.scenario(key["profile"], key["scenario"]).serial_requests
-    plan = Plan(key["scenario"], key["profile"], key["seed"], Fidelity(serial=serial), key["text"])
-    spec = TrialSpec(0, key["engine"], {}, "baseline", model, plan, str(run))
+    spec = TrialSpec(0, key["engine"], {}, "baseline", model, _plan(key), str(run))
     try:
         trial = run_trial(spec, observer or _unobserved)
     except EngineError as error:

@@ -94,6 +94,15 @@ def test_a_kept_file_that_does_not_read_is_measured_again(measure: Measure, tmp_
     assert measure()[1] == 0
 
 
+def test_one_of_other_prompts_is_measured_again(measure: Measure, tmp_path: Path) -> None:
+    first, _ = measure()
+    kept = next((tmp_path / "home" / "baselines").glob("*/baseline.json"))
+    kept.write_text(kept.read_text().replace(first.request_set, "0" * 64))
+    again, starts = measure()
+    assert (again.request_set, starts) == (first.request_set, 1)
+    assert measure()[1] == 0
+
+
 def test_what_makes_another_baseline(model: Model, profile: str, tmp_path: Path) -> None:
     base = baseline_key(model, "A", profile, 21, engine="simulated")
     assert baseline_key(model, "A", profile, 21, engine="simulated") == base
