@@ -16,7 +16,6 @@ LONGEST = (
     "search/test_kills.py",
     "studies/test_end_to_end.py",
     "search/test_search.py",
-    "search/test_quality_gate.py",
     "real/test_converter.py",
     "agents/test_attacks.py",
 )

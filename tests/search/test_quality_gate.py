@@ -41,6 +41,7 @@ def events_of(run: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in ledger.read(run)[0] if event["event"] == kind]
 
 
+@pytest.mark.slow
 def test_questions_ride_in_the_final_measurements_only_and_void_them(
     ceiling: Ceiling, options: list[str], tmp_path: Path
 ) -> None:
