@@ -11,7 +11,7 @@ help:
 	@echo "make check  ruff and mypy only"
 	@echo "make clean  remove the environment (runs/ and installed engines stay)"
 
-PIP := $(VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c .ci/constraints.txt
+PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt
 
 setup: $(VENV)/ready
 
