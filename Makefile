@@ -5,27 +5,34 @@ CEILING := $(VENV)/bin/ceiling
 CPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,--cpu)
 
 .PHONY: help demo test setup engines tools check clean
+.NOTPARALLEL:
 help:
 	@echo "make demo   set everything up, then search a real LLM server on this machine"
 	@echo "make test   set everything up, then ruff, mypy and all tests"
 	@echo "make check  ruff and mypy only"
 	@echo "make clean  remove the environment (runs/ and installed engines stay)"
 
-PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c .ci/constraints.txt
+PYTHON_HERE := $(VENV)/bin/python
+PIP := $(PYTHON_HERE) -m pip install -qq --disable-pip-version-check --no-compile -c .ci/constraints.txt
+COMPILE := $(PYTHON_HERE) -m compileall -qq -j 0 $(VENV)/lib
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: pyproject.toml .ci/constraints.txt
-	@echo "== Setting up the harness in $(VENV) (a minute or two, once)"
+$(PYTHON_HERE):
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or later is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready: pyproject.toml .ci/constraints.txt | $(PYTHON_HERE)
+	@echo "== Setting up the harness in $(VENV) (a minute, once)"
 	$(PIP) -e .
+	@$(COMPILE) || true
 	@touch $@
 
-$(VENV)/ready-to-test: $(VENV)/ready
-	@echo "== Adding the test tools (half a minute, once)"
+$(VENV)/ready-to-test: pyproject.toml .ci/constraints.txt | $(PYTHON_HERE)
+	@echo "== Setting up the harness and its test tools in $(VENV) (a minute, once)"
 	$(PIP) -e '.[test]'
-	@touch $@
+	@$(COMPILE) || true
+	@touch $@ $(VENV)/ready
 
 demo: setup
 	@echo "== The main job on this machine"

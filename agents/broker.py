@@ -37,6 +37,10 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
         self.slots = threading.BoundedSemaphore(CLIENTS)
         super().__init__(path, _Connection)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count a client when it is accepted; its thread is told by the address, which Unix leaves empty."""
+        super().process_request(request, self.slots.acquire(blocking=False))
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that is gone is no error."""
 
@@ -46,7 +50,8 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Listener
 
     def handle(self) -> None:
-        if not self.server.slots.acquire(blocking=False):
+        admitted = self.client_address
+        if not admitted:
             self.rfile.readline(LINE)
             self._write(exit=2, text="the service is busy: too many calls at once")
             return

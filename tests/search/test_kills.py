@@ -202,7 +202,7 @@ def at(phase: str) -> Callable[[str], bool]:
 @pytest.mark.timeout(240 + 45 * KILLS)
 def test_killed_at_random_moments_and_resumed(drivers: Callable[..., Drivers]) -> None:
     """After a worker or an engine the search goes on by itself; after its driver or Ray it is resumed."""
-    budget = 16.0 + 16.0 * KILLS
+    budget = 8.0 + 16.0 * KILLS
     search = drivers(budget=budget, devices=DEVICES, planner="tpe", strategy="full")
     draw, hits, held = random.Random(KILLS), Counter[str](), 0.0
     before: Events = []
