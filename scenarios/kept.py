@@ -127,6 +127,7 @@ def judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         reduced = natural(reduced)
     reasons = judge(reduced, facts)
     score = None if reasons else metrics.score(reduced, facts.scenario)
+    few = blank.fidelity.serial is not None
     figures = metrics.metrics(reduced, facts.scenario) | _headroom(blank, reduced, facts)
     figures |= taken(blank.provenance.get("devices", ()), metrics.output_tokens(reduced))
     figures |= shares(facts.bystanders)
@@ -136,7 +137,7 @@ def judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
         blank,
         invalid_reasons=reasons,
         score=score,
-        interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed),
+        interval=None if reasons else metrics.interval(reduced, facts.scenario, blank.seed, few=few),
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
         requests=metrics.counts(reduced, sum(facts.asked.values())),
         quality=_quality(facts.quality, passed=all(reason.code != WORSE for reason in reasons)),

@@ -7,6 +7,7 @@ than 100 requests and a p90 of fewer than 10 are not there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +47,28 @@ def score(reduced: Reduced, scenario: Scenario) -> float:
     return bootstrap.score(scenario.score, samples(reduced, scenario))
 
 
-def interval(reduced: Reduced, scenario: Scenario, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the score."""
-    return bootstrap.interval(scenario.score, samples(reduced, scenario), seed)
+def interval(reduced: Reduced, scenario: Scenario, seed: int, *, few: bool = False) -> tuple[float, float]:
+    """95 % bootstrap interval of the score; `few`: too few requests to draw from, if served one by one."""
+    drawn = samples(reduced, scenario)
+    if few:
+        for name, part in _by_traffic(reduced.scored, scenario):
+            drawn[name] = _paced(drawn[name], part, reduced.pieces.get(name, []))
+    return bootstrap.interval(scenario.score, drawn, seed)
 
 
 def samples(reduced: Reduced, scenario: Scenario) -> dict[str, bootstrap.Sample]:
     """What the score is made of, by traffic."""
     return {name: _sample(part, name, scenario) for name, part in _by_traffic(reduced.scored, scenario)}
+
+
+def _paced(sample: bootstrap.Sample, part: pd.DataFrame, pieces: list[Floats]) -> bootstrap.Sample:
+    """With the pieces of its answers, where none began before the one ahead of it was done."""
+    first, last, sent = (
+        part.sort_values("last")[name].to_numpy() for name in ("first_content", "last", "sent")
+    )
+    if (first[1:] < last[:-1]).any():
+        return sample
+    return replace(sample, pieces=np.concatenate(pieces), queued=bool((sent[1:] < last[:-1]).any()))
 
 
 def counts(reduced: Reduced, asked: int) -> dict[str, int]:

@@ -31,6 +31,10 @@ TOGETHER = 0.0002
 """Chunks that arrive within so many seconds of one another arrived together."""
 ENDED = ("stop", "eos_token")
 """Finish reasons of an answer that the model ended."""
+PIECE = 64
+"""Chunks of an answer that one figure of `Reduced.pieces` covers."""
+PIECED = 256
+"""Requests whose answers are cut into pieces: a server of one request at a time gets fewer."""
 SHAPE = ("last", "bursts", "first_gap", "gap", "largest", "per_burst", "burst_spread", "repetition")
 
 
@@ -71,11 +75,13 @@ class Reduced:
             text, and those of `_shape`, `_latency`, `_counts`.
         itl: time per token of scored requests: a chunk's gap shared among its tokens.
         icl: gaps between the chunks of scored requests.
+        pieces: by traffic, seconds a token over consecutive pieces of the first scored answers.
     """
 
     frame: pd.DataFrame
     itl: Sketch = field(default_factory=Sketch)
     icl: Sketch = field(default_factory=Sketch)
+    pieces: dict[str, list[Floats]] = field(default_factory=dict)
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -106,6 +112,9 @@ def _reduce(table: pa.Table, reduced: Reduced) -> pd.DataFrame:
         gaps, counts = np.diff(times[place]), np.maximum(tokens[place][1:], 1)
         reduced.itl.add(gaps / counts, counts)
         reduced.icl.add(gaps)
+        pieces = reduced.pieces.setdefault(str(frame["traffic"].iat[int(place)]), [])
+        if len(pieces) < PIECED:
+            pieces.append(_pieces(times[place], tokens[place]))
     return pd.concat([frame, pd.DataFrame(shapes, index=frame.index)], axis=1)
 
 
@@ -114,6 +123,16 @@ def _lists(table: pa.Table, name: str) -> list[npt.NDArray[Any]]:
     flat = column.values.to_numpy(zero_copy_only=False)
     offsets = column.offsets.to_numpy()
     return [flat[start:end] for start, end in pairwise(offsets)]
+
+
+def _pieces(times: Floats, tokens: Ints) -> Floats:
+    """Seconds a token over each `PIECE` chunks of an answer; an end that is shorter belongs to the last."""
+    edges = np.arange(0, len(times), PIECE)
+    if len(times) < 2:
+        return np.empty(0)
+    edges = np.append(edges[: max(1, (len(times) - 1) // PIECE)], len(times) - 1)
+    made = np.diff(np.cumsum(tokens)[edges])
+    return np.asarray(np.diff(times[edges]) / np.maximum(made, 1))
 
 
 def _shape(times: Floats, tokens: Ints, text: str) -> dict[str, float]:
@@ -177,7 +196,7 @@ def natural(reduced: Reduced) -> Reduced:
     frame["good"] = frame["ok"] & ~frame["short"]
     frame["credit"] = (frame["tokens"] / frame["asked_output"]).clip(upper=1.0).where(frame["good"], 0.0)
     frame["tpot"] = frame["tpot"].mask(frame["good"] & (frame["tokens"] < 2))
-    return Reduced(frame, reduced.itl, reduced.icl)
+    return Reduced(frame, reduced.itl, reduced.icl, reduced.pieces)
 
 
 def _latency(frame: pd.DataFrame) -> pd.DataFrame:

@@ -99,7 +99,8 @@ class Ceiling:
             cost = self._cost(record, finals)
             if cost <= (RESERVE if finals.rich else LAST_RESERVE) * wall:
                 return cost
-        return self._cost(record, Finals.least(default, padded, self._blocks))
+        least = Finals.least(default, padded, self._blocks)
+        return self._cost(record, Finals(least.jobs[:1]))
 
     def _next_final(self, record: Record, left: float) -> Job | None:
         """The next of the final jobs, which all belong to the comparison chosen when the first was asked."""

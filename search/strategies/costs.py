@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,9 +45,16 @@ def costs(record: Record, scenario: Scenario, engine: str | None = None) -> Cost
 
 
 def cost(record: Record, job: Job, scenario: Scenario) -> float:
-    """Wall seconds of a job: as its config took before, else as its engine's trials did; 0 without any."""
-    same = [each for each in _served(record) if (each.engine, each.config) == (job.engine, job.config)]
-    known = _costs(same, scenario) or costs(record, scenario, job.engine)
+    """Wall seconds of a job: as its config took before, else as its engine's trials did; 0 without any.
+
+    A config that has started finds its kernels built, so it starts again as soon as its engine usually does.
+    """
+    own = [each for each in _served(record) if each.engine == job.engine]
+    same = _costs([each for each in own if each.config == job.config], scenario)
+    if same:
+        usual = float(np.median(_starts(own)))
+        return replace(same, start=min(same.start, usual)).of(job.plans)
+    known = costs(record, scenario, job.engine)
     return known.of(job.plans) if known else 0.0
 
 
@@ -58,8 +65,11 @@ def _served(record: Record) -> list[Trial]:
 def _costs(own: Sequence[Trial], scenario: Scenario) -> Costs | None:
     if not own:
         return None
-    starts = [_start(trial) * (FIRST if trial.number == 0 else 1.0) for trial in own]
-    return Costs(scenario, _upper(starts), _upper(_whole(trial, scenario) for trial in own))
+    return Costs(scenario, _upper(_starts(own)), _upper(_whole(trial, scenario) for trial in own))
+
+
+def _starts(own: Sequence[Trial]) -> list[float]:
+    return [_start(trial) * (FIRST if trial.number == 0 else 1.0) for trial in own]
 
 
 def fits(record: Record, job: Job, left: float, scenario: Scenario) -> bool:

@@ -46,9 +46,9 @@ class Finals:
 
     @classmethod
     def least(cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan]) -> Finals:
-        """The best trial alone, on the held-out seed."""
-        alone = better[0] if better else default
-        return cls((_job(alone, (blocks[0],)),) if alone else ())
+        """The best trial on the held-out seed, and the default if there is still time for it then."""
+        ranked = [trial for trial in (*better[:1], default) if trial]
+        return cls(tuple(_job(trial, blocks[:1]) for trial in ranked))
 
     def wall(self, record: Record, scenario: Scenario, devices: int) -> float:
         """Wall seconds that they are expected to take."""

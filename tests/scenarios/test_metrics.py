@@ -154,6 +154,42 @@ def test_the_interval_is_seeded_and_covers() -> None:
     assert (low, high) == metrics.interval(rows, scored(Score.TTFT), seed)
 
 
+def one_by_one(seed: int, requests: int, waiting: float) -> list[dict[str, Any]]:
+    """Answers of 512 tokens, one at a time, by a server whose pace changes every 64 of them."""
+    generator, rows, free = np.random.default_rng(seed), [], 0.0
+    for key in range(requests):
+        gaps = np.repeat(TPOT * generator.choice([0.5, 1.5], 8), 64)
+        first = max(free, key * waiting) + TTFT
+        times = first + np.concatenate([[0.0], np.cumsum(gaps)[:-1]])
+        free = float(times[-1])
+        sent = {"intended": key * waiting, "asked_output": 512}
+        rows.append(row(key, chunk_times=times.tolist(), chunk_tokens=[1] * 512, ttft=first, **sent))
+    return rows
+
+
+@pytest.mark.parametrize("waiting", [0.0, 30.0])
+def test_few_requests_of_a_serial_server_vary_by_its_pace(waiting: float) -> None:
+    """The true pace is covered though one request is all there is, or though all but one were queued."""
+    covered = 0
+    for seed in range(12):
+        requests = 4 if waiting == 0 else 1
+        rows = reduced(one_by_one(seed, requests, waiting))
+        kind = scored(Score.THROUGHPUT if waiting == 0 else Score.TPOT)
+        truth = 1 / (TTFT + 511 * TPOT) if waiting == 0 else 1 / TPOT
+        low, high = metrics.interval(rows, kind, seed, few=True)
+        assert low < metrics.score(rows, kind) < high
+        covered += low <= truth <= high
+        drawn = metrics.interval(rows, kind, seed)
+        assert drawn[1] - drawn[0] < 0.2 * (high - low) or waiting == 0
+    assert covered >= 9
+
+
+def test_few_requests_served_together_are_drawn_as_requests() -> None:
+    rows = reduced([row(key, intended=0.01 * key, asked_output=200) for key in range(4)])
+    kind = scored(Score.TPOT)
+    assert metrics.interval(rows, kind, 0, few=True) == metrics.interval(rows, kind, 0)
+
+
 def test_requests_in_flight() -> None:
     rows = [row(0, intended=0.0, end=2.0), row(1, intended=1.0, end=3.0), row(2, intended=5.0, end=6.0)]
     assert metrics.in_flight(reduced(rows).scored) == pytest.approx({0: 2.0, 1: 3.0, 2: 1.0})

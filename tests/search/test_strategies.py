@@ -165,6 +165,22 @@ def test_everything_ends_within_the_budget_and_the_finals_take_place(tmp_path: P
             assert result(events)["submitted"]["valid"]
 
 
+@pytest.mark.parametrize(("wall", "order"), [(307.0, [True, False]), (292.0, [False, True])])
+def test_a_candidate_whose_kernels_took_long_is_still_compared(
+    tmp_path: Path, wall: float, order: list[bool]
+) -> None:
+    """Its first start took 65 s, its next takes 20; where the estimate is short of both, it goes first."""
+    engines = {"made-up": with_experts({"speed": 3})}
+    world = World(lambda engine, config: 10.0 * float(config.get("speed", 1)), builds=45.0)
+    events = Search(tmp_path, world, engines=engines, wall=wall).begin()
+    assert [event["origin"] for event in events if event["event"] == "ask"][:2] == ["default", "expert"]
+    assert [event["config"] == {} for event in trials(events, "final")] == order
+    submitted = result(events)["submitted"]
+    assert submitted["config"] == {"speed": 3}
+    assert submitted["ratio"] == pytest.approx(3.0, rel=0.1)
+    assert max(end for _, end in world.starts) <= wall
+
+
 def test_a_budget_for_one_trial_only(tmp_path: Path) -> None:
     outcome = result(Search(tmp_path, World(hill), wall=70.0).begin())
     assert outcome["trials"] == 1

@@ -41,6 +41,7 @@ class World:
         score: of an engine's config, before noise.
         noise: standard deviation of log score between starts, and half of it between blocks.
         crashes, invalid: whether a config ends so; `invalid` is told the plan's seed too.
+        builds: seconds more of the first start of a config that is not the default.
     """
 
     score: Score
@@ -48,7 +49,9 @@ class World:
     seed: int = 0
     crashes: Callable[[str, Config], bool] = lambda engine, config: False
     invalid: Callable[[Config, int], bool] = lambda config, seed: False
+    builds: float = 0.0
     starts: list[tuple[float, float]] = field(default_factory=list)
+    built: set[str] = field(default_factory=set)
 
     def run(self, ask: Ask, course: Course) -> tuple[float, Trial]:
         """How long a trial takes, and its end: of a second attempt as of the first."""
@@ -72,14 +75,16 @@ class World:
                 state, detail = State.PRUNED, decision.why
             plan = decision if isinstance(decision, Plan) else None
         measure = sum(each.seconds for each in done)
-        return START + measure + STOP, replace(
+        start = START + (0.0 if not job.config or str(job.config) in self.built else self.builds)
+        self.built.add(str(job.config))
+        return start + measure + STOP, replace(
             blank,
             state=state,
             detail=detail,
             score=done[-1].score,
             measurements=tuple(replace(each, id=f"{each.id}-{ask.attempt}") for each in done),
-            seconds={"start": START, "measure": measure, "stop": STOP},
-            gpu_seconds=START + measure + STOP,
+            seconds={"start": start, "measure": measure, "stop": STOP},
+            gpu_seconds=start + measure + STOP,
         )
 
     def _measurement(self, plan: Plan, level: float, draw: random.Random, invalid: bool) -> Measurement:
