@@ -22,7 +22,7 @@ GROUP = 32
 FORMAT = "1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Tokens of all documents in a row (int32[n]), and where each document ends (int64[documents])."""
 

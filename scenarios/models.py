@@ -57,7 +57,8 @@ def open_model(
 ) -> Model:
     """A model directory, checked for what the harness reads: config and tokenizer.
 
-    A directory whose config declares that it has shapes only is opened with dummy weights.
+    A directory whose config declares that it has shapes only is opened with dummy weights. A model whose own
+    context is below `max_length` keeps its own: whether a scenario fits is then up to its requests.
     Raises ModelError: no directory, no config.json, no tokenizer.json.
     """
     directory = Path(path).expanduser().resolve()
@@ -72,7 +73,9 @@ def open_model(
             "tokenizer_config.json) into it"
         )
     dummy = weights == "dummy" or config.get(shapes.DECLARATION) == "dummy"
-    return Model(directory, name or directory.name, max_length, "dummy" if dummy else "real")
+    own = config.get("max_position_embeddings")
+    limit = min(max_length, own) if max_length is not None and isinstance(own, int) else max_length
+    return Model(directory, name or directory.name, limit, "dummy" if dummy else "real")
 
 
 def check_weights(model: Model) -> None:

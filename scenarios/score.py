@@ -23,7 +23,8 @@ from scenarios.authenticity.evidence import UNASKED, Text
 from scenarios.bystanders import Watch
 from scenarios.device_use import Gauge
 from scenarios.kept import FACTS, FILE, authenticate, compare, judged, rescore, write
-from scenarios.load import LoadReport, calibration, run
+from scenarios.load import calibration
+from scenarios.load.driver import LoadReport, run
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import chain, islice
 
 import numpy as np
@@ -177,7 +178,7 @@ def blocks(plan: Plan, model: Model) -> int:
     """How many blocks of the plan's seed and scenario share no prompt. Raises as `build` does."""
     scenario = profiles.scenario(plan.profile, plan.scenario)
     words = tokenizer.load(model.path)
-    return len(_dealt(plan, scenario, corpus(plan.text, words), words)) // _needed(scenario)
+    return len(_dealt(plan.seed, plan.text, scenario, corpus(plan.text, words), words)) // _needed(scenario)
 
 
 def _places(
@@ -187,7 +188,7 @@ def _places(
 
     A block's spares are its seed's and scenario's own, those first that no block has.
     """
-    needed, mine = _needed(scenario), _dealt(plan, scenario, text, words)
+    needed, mine = _needed(scenario), _dealt(plan.seed, plan.text, scenario, text, words)
     shuffled = arrivals.generator("places", plan.seed, scenario.letter).permutation(mine)
     count = len(shuffled) // needed
     block = plan.fidelity.block % count
@@ -200,7 +201,10 @@ def _needed(scenario: Scenario) -> int:
     return scenario.warmup_requests + sum(traffic.requests for traffic in scenario.traffics)
 
 
-def _dealt(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=4)
+def _dealt(
+    seed: int, source: str, scenario: Scenario, text: Corpus, words: Tokenizer
+) -> npt.NDArray[np.int64]:
     """The places of a seed and scenario, unshuffled.
 
     The words of the text are dealt out by seed and scenario, whatever the prompts' length; places are then
@@ -210,13 +214,13 @@ def _dealt(plan: Plan, scenario: Scenario, text: Corpus, words: Tokenizer) -> np
     starts = text.starts(scenario.input_tokens + _SLACK, begins)
     order = np.cumsum(begins[text.tokens])[starts]
     letter = "ABCD".index(scenario.letter)
-    deals = [(4 * _SEEDS, 4 * (plan.seed % _SEEDS) + letter), (4, letter), (1, 0)]
+    deals = [(4 * _SEEDS, 4 * (seed % _SEEDS) + letter), (4, letter), (1, 0)]
     for modulus, remainder in deals:
         mine = _distinct(starts[order % modulus == remainder], text)
         if len(mine) >= 4 * needed or (modulus == 1 and len(mine) >= needed):
             return mine
     raise TextError(
-        f"{plan.text} has places for {len(mine)} prompts of {scenario.input_tokens} tokens, {needed} are "
+        f"{source} has places for {len(mine)} prompts of {scenario.input_tokens} tokens, {needed} are "
         "needed: use a longer text or a smaller profile"
     )
 

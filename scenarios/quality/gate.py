@@ -6,12 +6,12 @@ is no test: with few items honest rounding misses it often, so the chance of tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
 
 LEVEL = 0.01
 """Chance that a server as good as the baseline is voided, at most."""
@@ -88,7 +88,7 @@ class Paired:
 
 def at_least(lost: int, apart: int) -> float:
     """Chance of `lost` or more of `apart` items that went apart, at even odds."""
-    return float(binom.sf(lost - 1, apart, 0.5)) if apart else 1.0
+    return float(sum(math.comb(apart, count) for count in range(lost, apart + 1)) / (1 << apart))
 
 
 def caught_from(items: int, baseline: float, slack: float | None = None) -> float | None:
@@ -105,6 +105,8 @@ def power(items: int, drop: float, slack: float | None = None) -> float:
     The items that go apart are taken as binomial: lost by the drop and by chance, won by chance alone.
     `slack` is how many more may be lost than won; None: what the test alone allows.
     """
+    from scipy.stats import binom  # a second, which every trial's process would pay
+
     apart = drop + 2 * SWAPS
     share = (drop + SWAPS) / apart
     counts = np.arange(1, items + 1)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import RandomForestClassifier
 
 from engines.contract import Config
 from engines.space import Space
 from scenarios.trial import State
 from search.planners.draws import Encoder
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
 
 EVIDENCE = 4
 """Failures, and successes, that must have been seen before anything is refused."""
@@ -59,6 +62,8 @@ class Feasibility:
         return np.asarray(np.mean(votes, axis=0))
 
     def _fit(self) -> RandomForestClassifier:
+        from sklearn.ensemble import RandomForestClassifier  # a second, and few searches come to it
+
         self._fitted = len(self._failed)
         forest = RandomForestClassifier(n_estimators=TREES, max_features=0.6, random_state=self._seed)
         return forest.fit(self._encode.matrix(self._configs), np.array(self._failed))

@@ -30,6 +30,9 @@ RESERVE = 0.3
 LAST_RESERVE = 0.6
 """Share that the smallest comparison with the default may take where budgets are short."""
 
+SPARE = 1.1
+"""Times what the final trials are expected to take that is kept: the trial before them may overrun."""
+
 
 class Ceiling:
     """See the module's docstring."""
@@ -94,6 +97,9 @@ class Ceiling:
         wall = self._setting.wall
         if wall is None or default is None:
             return 0.0
+        return SPARE * self._expected(record, default, better, wall)
+
+    def _expected(self, record: Record, default: Trial, better: list[Trial], wall: float) -> float:
         padded = [*better, default][:MOST_CANDIDATES]
         for finals in Finals.choices(default, padded, self._blocks):
             cost = self._cost(record, finals)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 from engines.contract import Config
 from scenarios.scenario import Plan, Scenario
@@ -75,7 +75,7 @@ def verdict(record: Record) -> Verdict:
     winner = max(gaps, key=lambda name: gaps[name].log)
     apart = gaps[winner]
     chances = _chances(list(gaps.values()))
-    low = apart.log - norm.isf(SIGNIFICANCE / len(gaps)) * apart.error
+    low = apart.log - NormalDist().inv_cdf(1 - SIGNIFICANCE / len(gaps)) * apart.error
     chosen = candidates[winner][0]
     if low > 0:
         why = f"{apart.ratio:.2f}x the default on the same held-out requests"

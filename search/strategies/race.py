@@ -7,8 +7,7 @@ long as the rival's slowest is cut off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from scipy.stats import norm
+from statistics import NormalDist
 
 from scenarios.measurement import Measurement
 from scenarios.scenario import Plan
@@ -48,7 +47,10 @@ class Race:
             return None
         behind = gap(readings(measurements), self.rival)
         looks = len(self.plans) - 1
-        if behind is not None and behind.log + norm.isf(ERROR_RATE / looks) * behind.error < 0:
+        if (
+            behind is not None
+            and behind.log + NormalDist().inv_cdf(1 - ERROR_RATE / looks) * behind.error < 0
+        ):
             return Drop(
                 f"{behind.ratio:.2f}x of trial {self.number} on the same requests, "
                 f"at most {behind.interval()[1]:.2f}x (95 %)"

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios import rows
-from scenarios.load import LoadFailed, LoadReport, run
+from scenarios.load.driver import LoadFailed, LoadReport, run
 from scenarios.load.entries import turned
 from scenarios.load.plan import BadUrl, Send, Stage, Target, share
 from scenarios.load.spill import Outcome, Record, SpillReader, pack
@@ -216,7 +216,7 @@ def test_a_silent_request_is_given_up_when_others_are_answered(tmp_path: Path) -
 LONG = """
 import sys
 from pathlib import Path
-from scenarios.load import run
+from scenarios.load.driver import run
 from scenarios.scenario import Traffic
 from tests.scenarios.request_sets import Words, request_set, scenario
 

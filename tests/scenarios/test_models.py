@@ -38,6 +38,10 @@ def test_a_directory_opens_under_its_own_name(tiny: Path) -> None:
     assert open_model(tiny, name="other", max_length=512, weights="dummy").weights == "dummy"
 
 
+def test_no_more_context_is_asked_for_than_the_model_has(tiny: Path) -> None:
+    assert [open_model(tiny, max_length=asked).max_length for asked in (4096, 16384)] == [4096, 8192]
+
+
 def test_what_is_not_a_model_is_one_line(tiny: Path, tmp_path: Path) -> None:
     cases = {
         tmp_path / "none": "is not a directory: pass --model DIR",

@@ -15,7 +15,8 @@ import pytest
 from engines.contract import Model, Value
 from engines.registry import engine
 from engines.server import Server
-from scenarios import load, metrics, rows, tokenizer
+from scenarios import metrics, rows, tokenizer
+from scenarios.load.driver import run
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.remote import Unreachable
@@ -190,7 +191,7 @@ def test_the_ground_truth_is_recovered(model: Model, tmp_path: Path, chunk: int,
     traffic = Traffic("constant", "constant", 104, None, 41.0)
     words = tokenizer.load(model.path)
     with Server(engine("simulated"), config, model, log=tmp_path / "log") as server:
-        load.run(
+        run(
             server.url,
             request_set([traffic], 64),
             scenario(traffic),

@@ -72,7 +72,7 @@ def test_a_wrong_model_name_is_one_line(ceiling: Ceiling, server: Server, model:
 
 def test_ctrl_c_and_resume(ceiling: Ceiling, model: Path, text: str, tmp_path: Path) -> None:
     options = (
-        *("search", "--engine", "simulated", "--scenario", "C", "--profile", "smoke", "--budget", "24s"),
+        *("search", "--engine", "simulated", "--scenario", "A", "--profile", "smoke", "--budget", "18s"),
         *("--model", str(model), "--text", text, "--run", "run"),
     )
     search = subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scenarios import arrivals, metrics, rows, tokenizer
 from scenarios.bootstrap import quantile
-from scenarios.load import run
+from scenarios.load.driver import run
 from scenarios.requests import reduce
 from scenarios.scenario import Scenario, Score, Traffic
 from scenarios.workload import Request, RequestSet
