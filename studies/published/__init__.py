@@ -42,11 +42,14 @@ def leaderboard() -> list[Published]:
 
 
 def counterpart(method: str, engines: tuple[str, ...]) -> Published | None:
-    """The published row of the same planner and engine, or of the same engine's default; None without one."""
-    wanted = method.lower()
+    """The published row of the same planner and engine, or of the same engine's default; None without one.
+
+    It is there for either strategy: `published-tpe` repeats its protocol, `tpe` is what is held against it.
+    """
+    wanted = method.lower().removeprefix("published-")
     for row in leaderboard():
         name = row.method.lower()
-        if name == wanted or (len(engines) == 1 and name == _published_name(method, engines[0])):
+        if name == wanted or (len(engines) == 1 and name == _published_name(wanted, engines[0])):
             return row
     return None
 

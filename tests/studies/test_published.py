@@ -20,6 +20,7 @@ def test_shipped_tables_are_the_published_ones() -> None:
     [
         ("tpe", ("vllm",), "TPE (vLLM, 2 h)"),
         ("smac", ("tgi",), "SMAC3 (TGI, 2 h)"),
+        ("published-tpe", ("vllm",), "TPE (vLLM, 2 h)"),
         ("vllm default", (), "vLLM default"),
     ],
 )
