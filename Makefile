@@ -57,9 +57,9 @@ test: $(VENV)/ready-to-test tools engines
 	@echo "== ruff"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	@echo "== pytest on three workers (they mostly wait), and mypy beside them"
+	@echo "== pytest on four workers (they mostly wait), and mypy beside them"
 	@nice $(VENV)/bin/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
-	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	$(VENV)/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$types; types=$$?; echo "== mypy"; cat $(VENV)/mypy.log; [ $$tests = 0 ] && [ $$types = 0 ]
 
 clean:
