@@ -57,6 +57,7 @@ def measure(model: Model, profile: str) -> Measure:
     def run(seed: int = 21, **more: Any) -> tuple[Measurement, int]:
         starts: list[Mapping[str, Any]] = []
         measured = baseline(model, "A", profile, seed, observer=starts.append, engine="simulated", **more)
+        assert measured.valid, measured.invalid_reasons
         return measured, sum(1 for event in starts if event.get("phase") == "starting")
 
     return run

@@ -246,6 +246,7 @@ def test_multiple_choice_is_judged_beside_the_models_own(
     file.write_text("".join(json.dumps(choice) + "\n" for choice in choices))
     asked = {"profile": PROFILE, "seed": 80 + (said == "A"), "model": model, "text": text, "out": tmp_path}
     run = score(url, "D", quality=f"mmlu-pro:{file}", **asked)  # type: ignore[arg-type]
+    assert run.valid, run.invalid_reasons
     kept = tmp_path / run.id / FILE
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "mark": None}))
     judged = compare(tmp_path / run.id, f"mmlu-pro:{file}", model)
@@ -272,6 +273,7 @@ def test_answers_are_judged_beside_the_models_own(
         monkeypatch.setenv(name, value)
     asked = {"profile": PROFILE, "seed": 70 + known, "model": model, "text": text, "out": tmp_path}
     run = score(url, "D", quality="past-tense", check_quality=True, **asked)  # type: ignore[arg-type]
+    assert run.valid, run.invalid_reasons
     assert run.quality is None
     assert all("Yesterday I" in one.prompt for one in mix.read(tmp_path / run.id / mix.FILE))
     kept = tmp_path / run.id / FILE
