@@ -14,6 +14,7 @@ help:
 
 PYTHON_HERE := $(VENV)/bin/python
 PIP := $(PYTHON_HERE) -m pip install -qq --disable-pip-version-check --no-compile -c .ci/constraints.txt
+# Some packages carry files for other Pythons, which do not compile.
 COMPILE := $(PYTHON_HERE) -m compileall -qq -j 0 $(VENV)/lib
 
 setup: $(VENV)/ready

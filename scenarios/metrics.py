@@ -68,7 +68,8 @@ def _paced(sample: bootstrap.Sample, part: pd.DataFrame, pieces: list[Floats]) -
     )
     if (first[1:] < last[:-1]).any():
         return sample
-    return replace(sample, pieces=np.concatenate(pieces), queued=bool((sent[1:] < last[:-1]).any()))
+    paces = np.concatenate([np.empty(0), *pieces])
+    return replace(sample, pieces=paces[paces > 0], queued=bool((sent[1:] < last[:-1]).any()))
 
 
 def counts(reduced: Reduced, asked: int) -> dict[str, int]:

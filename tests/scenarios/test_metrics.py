@@ -190,6 +190,12 @@ def test_few_requests_served_together_are_drawn_as_requests() -> None:
     assert metrics.interval(rows, kind, 0, few=True) == metrics.interval(rows, kind, 0)
 
 
+def test_a_pace_that_cannot_be_told_leaves_the_requests() -> None:
+    rows = reduced([row(key, tpot=0.0, asked_output=200) for key in range(4)])
+    kind = scored(Score.THROUGHPUT)
+    assert metrics.interval(rows, kind, 0, few=True) == metrics.interval(rows, kind, 0)
+
+
 def test_requests_in_flight() -> None:
     rows = [row(0, intended=0.0, end=2.0), row(1, intended=1.0, end=3.0), row(2, intended=5.0, end=6.0)]
     assert metrics.in_flight(reduced(rows).scored) == pytest.approx({0: 2.0, 1: 3.0, 2: 1.0})
