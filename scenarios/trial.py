@@ -48,6 +48,7 @@ class TrialSpec:
         plan: what is measured first; `decide` in `run` may ask for more.
         devices: indices of the devices it holds.
         seconds_left: wall seconds after which the trial is stopped and charged (None: no limit).
+        limited_by: what those seconds are the rest of, as a reader is told.
         patience: seconds of one measurement after which the trial ends `pruned`, without a score: it is then
             clearly behind what it is compared with (None: no limit).
         run: directory of the run (logs and rows go there).
@@ -65,6 +66,7 @@ class TrialSpec:
     attempt: int = 0
     devices: tuple[int, ...] = (0,)
     seconds_left: float | None = None
+    limited_by: str = "the budget"
     patience: float | None = None
     starts: Starts = "auto"
     quality: str | None = None

@@ -154,7 +154,7 @@ class _Run:
         dropped = None
         while plan is not None:
             if self._over():
-                return self._stopped("the budget ended before the measurement began")
+                return self._stopped(f"{self.spec.limited_by} ended before the measurement began")
             try:
                 measurement = self._measure(server, plan)
             except Unreachable as error:
@@ -226,7 +226,7 @@ class _Run:
 
     def _not_valid(self, measurement: Measurement) -> Trial:
         if self._over():
-            return self._stopped("the budget ended during the measurement")
+            return self._stopped(f"{self.spec.limited_by} ended during the measurement")
         patience = self.spec.patience
         if patience is not None and measurement.seconds >= patience:
             return replace(
@@ -236,7 +236,7 @@ class _Run:
 
     def _crashed(self, error: ServerCrashed, *, started: bool) -> Trial:
         if error.crash is CrashClass.START_TIMEOUT and self._over():
-            return self._stopped("the budget ended before the server was ready")
+            return self._stopped(f"{self.spec.limited_by} ended before the server was ready")
         crash = CrashClass.DIED if started and error.crash is CrashClass.UNKNOWN else error.crash
         return replace(_blank(self.spec, State.CRASHED), crash=crash.value, detail=error.detail)
 

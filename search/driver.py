@@ -212,7 +212,7 @@ class Driver:
         taken = {slot for flight in self.flights.values() for slot in flight.slots}
         free = [slot for slot in range(self._devices) if slot not in taken]
         slots = tuple((free + [slot for slot in range(needed) if slot not in free])[:needed])
-        seconds = _limit(ask)
+        seconds = ask.seconds
         running = self._began and seconds is not None
         return Flight(ask, slots, time.time() + seconds if running and seconds is not None else None)
 
@@ -227,7 +227,8 @@ class Driver:
             origin=job.origin,
             plan=job.plans[0],
             devices=flight.slots,
-            seconds_left=_limit(flight.ask),
+            seconds_left=flight.ask.seconds,
+            limited_by=flight.ask.limited_by,
             patience=self.course.patience(flight.ask),
             quality=self._base.quality if job.origin == "final" else None,
         )
@@ -242,11 +243,6 @@ class Driver:
             variables={name: value for name, value in os.environ.items() if name.startswith(SIMULATION)},
         )
         return {"devices": len(flight.slots), "task": task.packed()}
-
-
-def _limit(ask: Ask) -> float | None:
-    seconds = min(ask.left, ask.job.seconds if ask.job.seconds is not None else ask.left)
-    return None if seconds == float("inf") else seconds
 
 
 def drive(driver: Driver, resource: str) -> None:

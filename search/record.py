@@ -53,6 +53,18 @@ class Ask:
     job: Job
     left: float
 
+    @property
+    def seconds(self) -> float | None:
+        """Wall seconds after which its trial is stopped; None: no limit."""
+        seconds = min(self.left, self.job.seconds if self.job.seconds is not None else self.left)
+        return None if seconds == float("inf") else seconds
+
+    @property
+    def limited_by(self) -> str:
+        """What ends with `seconds`, as a reader is told."""
+        own = self.job.seconds is not None and self.job.seconds < self.left
+        return "the time ahead of the final trials" if own else "the budget"
+
 
 @dataclass
 class Record:

@@ -43,6 +43,7 @@ class Bench:
     def __init__(self, model: Model, text: str, run: Path) -> None:
         self.model, self.text, self.run = model, text, run
         self.events: Events = []
+        self.limited_by = "the budget"
         self.heard: Callable[[Mapping[str, Any]], None] = lambda event: None
 
     def trial(
@@ -58,6 +59,7 @@ class Bench:
             plan=self.plan(0),
             run=str(self.run),
             seconds_left=seconds,
+            limited_by=self.limited_by,
             patience=patience,
         )
         return run_trial(spec, self.see, **more)
@@ -237,7 +239,7 @@ def test_a_measurement_that_fails_a_gate(bench: Bench) -> None:
 def test_the_budget_ends_a_start(bench: Bench) -> None:
     trial = bench.trial({"start-seconds": 60}, seconds=1.0)
     assert trial.state is State.STOPPED
-    assert "before the server was ready" in trial.detail
+    assert trial.detail == "the budget ended before the server was ready"
     assert 1.0 <= trial.gpu_seconds < 6.0
     assert trial.score is None
 
@@ -255,10 +257,11 @@ def test_patience_changes_nothing_for_who_is_done_in_time(bench: Bench) -> None:
     assert bench.trial({}, patience=30.0).state is State.COMPLETE
 
 
-def test_the_budget_ends_a_measurement(bench: Bench) -> None:
+def test_its_time_ends_a_measurement(bench: Bench) -> None:
+    bench.limited_by = "the time ahead of the final trials"
     trial = bench.trial({"fixed": "ttft=0.5,tpot=0.5"}, seconds=3.0)
     assert trial.state is State.STOPPED, trial.detail
-    assert "during the measurement" in trial.detail
+    assert trial.detail == "the time ahead of the final trials ended during the measurement"
     assert trial.gpu_seconds < 9.0
     assert trial.score is None
     assert bench.phases[-1] == "stopping"

@@ -14,9 +14,10 @@ from engines.space import Parameter, Space
 from scenarios import profiles
 from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Drop, State
-from search.record import Record
+from search.record import Ask, Job, Record
 from search.result import result
 from search.strategies import UnknownStrategy, strategy
+from search.strategies.ceiling import SPARE
 from search.strategies.compare import gap, readings
 from search.strategies.ladder import keeps_regime, ladder
 from search.strategies.race import ERROR_RATE, GRACE, PATIENCE, Race, patience
@@ -179,6 +180,25 @@ def test_a_candidate_whose_kernels_took_long_is_still_compared(
     assert submitted["config"] == {"speed": 3}
     assert submitted["ratio"] == pytest.approx(3.0, rel=0.1)
     assert max(end for _, end in world.starts) <= wall
+
+
+def test_a_tenth_more_is_kept_than_the_finals_are_expected_to_take(tmp_path: Path) -> None:
+    """The default's next start is expected to take half of its first; here it takes as long."""
+    events = Search(tmp_path, World(hill), wall=500.0).begin()
+    explored = [event for event in events if event["event"] == "ask" and event["origin"] == "planner"]
+    finals = trials(events, "final")
+    kept = explored[-1]["left"] - explored[-1]["seconds"]
+    assert len(finals) == 2
+    assert kept / SPARE < sum(event["gpu_seconds"] for event in finals) < kept
+
+
+def test_what_ends_a_trial_is_named() -> None:
+    exploring = Job("made-up", {}, "planner", (), seconds=60.0)
+    final = Job("made-up", {}, "final", ())
+    asks = [Ask(1, 0, exploring, 200.0), Ask(1, 1, exploring, 50.0), Ask(2, 0, final, 50.0)]
+    assert [ask.seconds for ask in asks] == [60.0, 50.0, 50.0]
+    assert [ask.limited_by for ask in asks] == ["the time ahead of the final trials", *["the budget"] * 2]
+    assert Ask(3, 0, final, float("inf")).seconds is None
 
 
 def test_a_budget_for_one_trial_only(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class _Run:
         self._patience = math.inf if patience is None else patience
         self._draw = draw
         self._level = math.exp(draw.gauss(0.0, START_NOISE))
-        self._left = min(ask.left, math.inf if ask.job.seconds is None else ask.job.seconds)
+        self._left = math.inf if ask.seconds is None else ask.seconds
         self._done: list[Measurement] = []
         self._served = 0
 
@@ -69,7 +69,7 @@ class _Run:
         start = self._world.start(job.engine, job.config)
         if start.seconds >= self._left:
             return self._ended(
-                State.STOPPED, self._left, detail="the budget ended before the server was ready"
+                State.STOPPED, self._left, detail=f"{self._ask.limited_by} ended before the server was ready"
             )
         if start.crash is not None:
             return replace(self._ended(State.CRASHED, start.seconds, detail=start.crash), crash="unknown")
@@ -81,7 +81,7 @@ class _Run:
         plan: Plan | None = self._ask.job.plans[0]
         while plan is not None:
             if self._left <= 0:
-                return State.STOPPED, "the budget ended before the measurement began"
+                return State.STOPPED, f"{self._ask.limited_by} ended before the measurement began"
             measurement = self._measure(plan)
             self._done.append(measurement)
             self._left -= measurement.seconds
@@ -95,7 +95,7 @@ class _Run:
 
     def _cut_off(self, measurement: Measurement) -> tuple[State, str]:
         if self._left <= 0:
-            return State.STOPPED, "the budget ended during the measurement"
+            return State.STOPPED, f"{self._ask.limited_by} ended during the measurement"
         return State.PRUNED, f"not done after {measurement.seconds:.0f} s: clearly behind"
 
     def _measure(self, plan: Plan) -> Measurement:
