@@ -24,7 +24,7 @@ from scenarios.models import ModelError
 from scenarios.quality import judging, mix
 from scenarios.quality.gate import Paired
 from scenarios.quality.tasks import TAU, kind
-from scenarios.requests import Reduced, natural, reduce
+from scenarios.requests import Reduced, by_usage, natural, reduce
 from scenarios.roofline import against
 from scenarios.scenario import Scenario, Score, Traffic
 from scenarios.validity import Facts, Roofline, judge
@@ -123,6 +123,8 @@ def write(place: Path, name: str, data: Mapping[str, Any]) -> None:
 
 def judged(blank: Measurement, reduced: Reduced, facts: Facts) -> Measurement:
     """With reasons, metrics and score by the rows."""
+    if facts.weights == "dummy":
+        reduced = by_usage(reduced)
     if facts.scenario.length == "natural":
         reduced = natural(reduced)
     reasons = judge(reduced, facts)

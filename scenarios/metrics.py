@@ -148,7 +148,7 @@ def _tokens(reduced: Reduced) -> dict[str, float]:
         "tokens_per_chunk": _share(whole["tokens"].sum(), whole["chunks"].sum()),
         "repetition": float(whole["repetition"].mean()),
         "cached_tokens_per_request": float(whole["cached_tokens"].mean()),
-        "recount_over_usage": _share(whole["recount"].sum(), whole["usage_completion"].sum()),
+        "recount_over_usage": _share(whole["recount"].sum(min_count=1), whole["usage_completion"].sum()),
     }
 
 

@@ -188,6 +188,20 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def by_usage(reduced: Reduced) -> Reduced:
+    """The same where text is noise (random weights): tokens are those that the server says."""
+    frame = reduced.frame.copy()
+    usage = frame["usage_completion"].astype(float)
+    frame["agrees"] = True
+    frame["tokens"] = usage.fillna(0.0)
+    frame["short"] = (
+        frame["ok"] & ~frame["cut"] & ((usage < frame["asked_output"]) | frame["first_content"].isna())
+    )
+    frame["good"] = frame["ok"] & ~frame["short"]
+    frame["credit"] = frame["good"].astype(float)
+    return Reduced(_latency(frame), reduced.itl, reduced.icl, reduced.pieces)
+
+
 def natural(reduced: Reduced) -> Reduced:
     """The same where answers may end by themselves: such a one is whole, and counts by its share."""
     frame = reduced.frame.copy()

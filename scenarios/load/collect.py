@@ -44,7 +44,7 @@ class Start:
 class Collector:
     """Reads spill files as they grow and writes rows.
 
-    `trust_usage`: the text cannot be counted again (dummy weights); tokens are what the server says.
+    `trust_usage`: a recount of the text proves little (dummy weights); chunks hold what the server says.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ def _content(answer: Answer, start: Start, tokenizer: Counter | None, trust_usag
     if tokens:
         tokens[0] += sum(counts[:first])
     return {
-        "recount": None if tokenizer is None or trust_usage else recount,
+        "recount": None if tokenizer is None else recount,
         "first_blank": _seconds(chunks[0][0], start) if first and chunks else None,
         "first_content": _seconds(seen[0][0], start) if seen else None,
         "chunk_times": [(at - start.ns) / 1e9 for at, _ in seen],

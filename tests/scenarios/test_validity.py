@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scenarios import rows
 from scenarios.bystanders import Bystanders
+from scenarios.requests import by_usage
 from scenarios.scenario import Scenario, Score, Traffic
 from scenarios.validity import CHECKS, CODES, Facts, Roofline, judge
 from tests.scenarios.made_rows import TPOT, TTFT, probe, reduced, row
@@ -49,7 +50,9 @@ def again(**changes: Any) -> list[Row]:
 
 def codes(made: list[Row], known: Facts | None = None, tail: list[Row] | None = None) -> list[str]:
     tail = probe(len(made)) if tail is None else tail
-    return [reason.code for reason in judge(reduced(made + tail), known or facts())]
+    known = known or facts()
+    whole = reduced(made + tail)
+    return [reason.code for reason in judge(by_usage(whole) if known.weights == "dummy" else whole, known)]
 
 
 NOTHING: Row = {"chunk_times": [], "chunk_tokens": []}
@@ -140,9 +143,37 @@ def test_an_honest_neighbour_is_valid(made: list[Row]) -> None:
     assert codes(made) == []
 
 
-def test_random_weights_are_not_recounted() -> None:
-    made = some(lambda key, at: {"recount": None, "usage_completion": 20, "text": "x" * 500})
-    assert codes(made, facts(weights="dummy")) == []
+def claiming(usage: int | None, recount: int | None, chunks: int) -> list[Row]:
+    """Answers of so many chunks to 20 tokens asked for."""
+    said = {"usage_completion": usage, "recount": recount, "chunks": chunks}
+    shared = [20 // chunks] * chunks if usage else [1] * chunks
+    return some(lambda key, at: {**said, "tokens": list(shared), "tpot": TPOT * chunks / 20})
+
+
+@pytest.mark.parametrize(
+    ("usage", "recount", "chunks", "code"),
+    [
+        (20, 20, 20, None),
+        (20, None, 20, None),
+        (20, 2, 20, None),
+        (20, 22, 5, None),
+        (20, 5, 5, "token-mismatch"),
+        (None, 20, 20, "no-usage"),
+        (None, 1, 1, "no-usage"),
+        (19, 20, 20, "short-output"),
+    ],
+)
+def test_random_weights_are_counted_by_usage_that_their_text_bears_out(
+    usage: int | None, recount: int | None, chunks: int, code: str | None
+) -> None:
+    found = codes(claiming(usage, recount, chunks), facts(weights="dummy"))
+    assert found == [] if code is None else code in found
+
+
+def test_without_usage_all_text_together_is_as_long_as_asked() -> None:
+    shorter = some(lambda key, at: {"usage_completion": None, "recount": 18, "tokens": [1] * 18})
+    assert codes(shorter) == ["short-output"]
+    assert codes(some(lambda key, at: {"usage_completion": None, "recount": 19, "tokens": [1] * 19})) == []
 
 
 def test_one_failure_in_a_hundred_is_borne() -> None:
