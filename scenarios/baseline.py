@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,17 +48,22 @@ def baseline(
 
     One whose requests are not those that would be sent now is measured again: where prompts are dealt in
     another way, a seed has other ones. Rows and log lie beside it under `home()/baselines`. `force` measures
-    again. Raises BaselineError when the server crashes, EngineNotInstalled when it is not there, and as
-    `workload.build` does. An invalid measurement is returned, but not kept.
+    again. While another process measures it, this one waits. Raises BaselineError when the server crashes,
+    EngineNotInstalled when it is not there, and as `workload.build` does. An invalid measurement is returned,
+    but not kept.
     `text` None is the profile's own source.
     """
     key = baseline_key(model, scenario, profile, seed, text, engine)
     place = home() / "baselines" / _name(key)
-    kept = None if force else _kept(place, build(_plan(key), model).digest)
-    if kept is not None:
-        return kept
+    requests = build(_plan(key), model).digest
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as fresh:
+    with (
+        _alone(place),
+        tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as fresh,
+    ):
+        kept = None if force else _kept(place, requests)
+        if kept is not None:
+            return kept
         trial = _measured(model, key, Path(fresh), observer)
         measurement = trial.measurements[-1]
         if measurement.valid:
@@ -64,6 +72,16 @@ def baseline(
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(fresh, place)
     return measurement
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One process at a time measures a baseline; whoever waited for it finds it kept."""
+    locks = home() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / place.name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def baseline_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +33,17 @@ RunCell = Callable[[Cell, Path, bool], Run]
 Say = Callable[[str], None]
 
 
-def states(study: Study, runs: Path) -> list[CellState]:
-    """Where every cell stands. Raises BadInput when a directory holds another version's run."""
-    return [_state(cell, runs / study.name / cell.name) for cell in study.cells()]
+def states(study: Study, runs: Path, only: Sequence[str] = ()) -> list[CellState]:
+    """Where every cell stands, or every one whose name matches one of the patterns (`*-C-*`).
+
+    Raises BadInput when a directory holds another version's run, or a pattern matches nothing.
+    """
+    cells = study.cells()
+    for pattern in only:
+        if not any(fnmatchcase(cell.name, pattern) for cell in cells):
+            raise BadInput(f"--cell {pattern} matches no cell of {study.name}: such as {cells[0].name}")
+    chosen = [cell for cell in cells if not only or any(fnmatchcase(cell.name, each) for each in only)]
+    return [_state(cell, runs / study.name / cell.name) for cell in chosen]
 
 
 def _state(cell: Cell, path: Path) -> CellState:
@@ -65,13 +74,18 @@ def _check_same(cell: Cell, run: Run) -> None:
             )
 
 
-def run_cells(found: Sequence[CellState], run_cell: RunCell, say: Say, *, resume: bool) -> list[CellState]:
-    """Run what is not done. Raises BadInput when cells were begun and `resume` is False."""
+def check_begun(found: Sequence[CellState], *, resume: bool) -> None:
+    """Raises BadInput when cells were begun and are not to be resumed."""
     begun = [state for state in found if state.outcome == "begun"]
     if begun and not resume:
         raise BadInput(
             f"{len(begun)} cell(s) were begun and not finished, such as {begun[0].path}: add --resume"
         )
+
+
+def run_cells(found: Sequence[CellState], run_cell: RunCell, say: Say, *, resume: bool) -> list[CellState]:
+    """Run what is not done. Raises BadInput when cells were begun and `resume` is False."""
+    check_begun(found, resume=resume)
     ended: list[CellState] = []
     for number, state in enumerate(found, start=1):
         if state.outcome == "done":

@@ -21,6 +21,14 @@ def study(
         bool, typer.Option("--dry-run", help="Print the matrix and its cost, run nothing.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue runs that were cut off.")] = False,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option("--cell", help="Only the cells of this name or pattern (repeat it).", metavar="NAME"),
+    ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option("--at-once", min=1, help="Cells that run at a time, each on GPUs and cores of its own."),
+    ] = 1,
     runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.", metavar="DIR")] = Path(
         "runs"
     ),
@@ -31,18 +39,25 @@ def study(
     A finished run is never run again; a failed one is reported, and the rest go on.
 
     Example: ceiling study studies/cpu_agents_vs_search.yaml --dry-run
+
+    Example: ceiling study studies/h100_short.yaml --cell '*-C-*' --at-once 2
     """
-    from studies import compare, compare_data, compare_table, study_file, study_run, study_table
+    from engines.host import this_host
+    from studies import compare, compare_data, compare_table, side_by_side, study_file, study_run, study_table
     from studies.cell_run import run_cell
     from studies.terminal import out, steps, write_json
 
     loaded = study_file.load(file)
-    found = study_run.states(loaded, runs)
+    found = study_run.states(loaded, runs, cell or ())
     if dry_run:
         study_table.show_matrix(out(), loaded, found)
         write_json(json, study_table.as_json(loaded, found))
         return 0
-    ended = study_run.run_cells(found, run_cell, steps(), resume=resume)
+    if at_once == 1:
+        ended = study_run.run_cells(found, run_cell, steps(), resume=resume)
+    else:
+        places = side_by_side.lanes([state.cell for state in found], at_once, this_host())
+        ended = side_by_side.run_at_once(found, file, runs, places, steps(), resume=resume)
     study_table.show_failures(out(), ended)
     done = [state.path for state in ended if state.outcome == "done"]
     tables = compare.compare(compare.load(done)) if done else []

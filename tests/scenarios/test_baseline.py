@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def test_it_is_measured_once_and_reused(measure: Measure, tmp_path: Path) -> Non
     assert json.loads(kept[0].read_text())["key"]["seed"] == 21
     assert list(kept[0].parent.glob(f"rows/{first.id}/**/*.parquet"))
     assert [each.name for each in (tmp_path / "home" / "baselines").iterdir()] == [kept[0].parent.name]
+
+
+def test_who_asks_while_it_is_measured_waits_for_it(measure: Measure) -> None:
+    with ThreadPoolExecutor() as pool:
+        (first, one), (second, other) = pool.map(lambda _: measure(), range(2))
+    assert first == second
+    assert sorted((one, other)) == [0, 1]
 
 
 def test_force_measures_again_and_another_seed_is_another_baseline(measure: Measure) -> None:
