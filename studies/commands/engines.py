@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from studies.commands.group import group
-from studies.commands.options import JsonOption
+from studies.commands.options import JsonOption, ModelOption, ProfileOption
 
 app = group("List engines, or install one.")
 
@@ -99,3 +99,30 @@ def install(
     runtime = make(engine, version=version or None, cpu=cpu, pip_args=tuple(pip_args or ()), echo=steps())
     out().print(f"{engine} {runtime.version} is ready ({runtime.program[0]})", soft_wrap=True)
     return 0
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Engine that is installed here.")],
+    model: ModelOption,
+    profile: ProfileOption = "cpu",
+    json: JsonOption = None,
+) -> int:
+    """Start an engine's default once, and end it: does it work here, and how long does it take?
+
+    A first start builds kernels and fills caches for minutes; after this one, no budget pays for that.
+
+    Example: ceiling engines check vllm --model smollm2-135m
+    """
+    from engines.registry import engine
+    from studies.commands.options import opened_model
+    from studies.start_check import check as checked
+    from studies.terminal import out, steps, write_json
+
+    chosen, opened = engine(name), opened_model(model, profile)
+    steps()(f"starting {name} {chosen.runtime().version} with {opened.name}")
+    found = checked(chosen, opened)
+    if str(json) != "-":
+        out().print(found.words, markup=False, soft_wrap=True)
+    write_json(json, found.to_json())
+    return 1 if found.crash else 0

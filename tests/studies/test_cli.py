@@ -28,6 +28,7 @@ COMMANDS = [
     ("engines", "list"),
     ("engines", "add"),
     ("engines", "install"),
+    ("engines", "check"),
     ("models", "fetch"),
     ("score",),
     ("baseline",),
