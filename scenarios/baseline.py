@@ -104,10 +104,10 @@ def baseline_key(
 
 
 def fingerprint(host: Host) -> dict[str, Any]:
-    """What makes two hosts alike for a measurement."""
+    """What makes two hosts alike for a measurement on one device: that device, and its share of the cores."""
     return {
-        "devices": sorted(device.name for device in host.devices),
-        "cores": host.cores,
+        "devices": [host.devices[0].name],
+        "cores": host.cores // len(host.devices),
         "driver": host.driver,
     }
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engines.contract import EngineNotInstalled, Model
-from scenarios.baseline import BaselineError, baseline, baseline_key
+from engines.host import Device, Host
+from scenarios.baseline import BaselineError, baseline, baseline_key, fingerprint
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from tests.scenarios.plain_text import write_jsonl
@@ -138,3 +140,10 @@ def test_torch_that_is_not_installed_names_the_command(
     monkeypatch.delenv("CEILING_TORCH_PYTHON", raising=False)
     with pytest.raises(EngineNotInstalled, match="ceiling engines install torch"):
         baseline(model, "A", profile, 21)
+
+
+def test_a_host_of_several_devices_is_like_one_that_has_what_one_of_them_has() -> None:
+    cards = tuple(Device(n, "cuda", "Card", 80 << 30, f"GPU-{n}", str(n)) for n in range(4))
+    four = Host(cards, cores=64, memory=1 << 39, driver="580")
+    assert fingerprint(four) == fingerprint(replace(four, devices=cards[:1], cores=16))
+    assert fingerprint(four) != fingerprint(replace(four, devices=cards[:2]))
