@@ -117,7 +117,11 @@ class Capabilities:
 
 @runtime_checkable
 class Engine(Protocol):
-    """One engine. Third parties add one by the entry point group `ceiling.engines`."""
+    """One engine. Third parties add one by the entry point group `ceiling.engines`.
+
+    What is optional: `warm` (engines/warm.py), and `restart_share`, the share of a config's first start that
+    its next one takes, where an engine keeps what it compiles.
+    """
 
     name: str
     capabilities: Capabilities
@@ -160,3 +164,8 @@ class Engine(Protocol):
     def start_timeout(self, config: Config) -> float:
         """Seconds after which a start counts as hung."""
         ...
+
+
+def restart_share(engine: Engine) -> float:
+    """Share of a config's first start that its next one takes; 1 where the engine does not say."""
+    return float(getattr(engine, "restart_share", 1.0))

@@ -51,6 +51,7 @@ class TrialSpec:
         limited_by: what those seconds are the rest of, as a reader is told.
         patience: seconds of one measurement after which the trial ends `pruned`, without a score: it is then
             clearly behind what it is compared with (None: no limit).
+        start_limit: wall seconds in which the server must be ready (None: the engine's own time-out).
         run: directory of the run (logs and rows go there).
         starts: whether engines are imported ahead of the next launch (engines/warm.py).
         quality: task of which every prompt ends in a question, judged after the teardown (scenarios/quality).
@@ -68,6 +69,7 @@ class TrialSpec:
     seconds_left: float | None = None
     limited_by: str = "the budget"
     patience: float | None = None
+    start_limit: float | None = None
     starts: Starts = "auto"
     quality: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -135,7 +136,7 @@ class _Run:
 
     def _server(self) -> Server:
         spec = self.spec
-        timeout = self.engine.start_timeout(spec.config)
+        timeout = min(self.engine.start_timeout(spec.config), spec.start_limit or math.inf)
         return Server(
             self.engine,
             spec.config,

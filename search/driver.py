@@ -230,6 +230,7 @@ class Driver:
             seconds_left=flight.ask.seconds,
             limited_by=flight.ask.limited_by,
             patience=self.course.patience(flight.ask),
+            start_limit=job.start_limit,
             quality=self._base.quality if job.origin == "final" else None,
         )
 

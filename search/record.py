@@ -21,6 +21,7 @@ class Job:
         plans: the measurements, in order.
         rival: number of the trial that it is compared with as it goes, and dropped when clearly behind.
         seconds: wall seconds after which it is stopped, whatever the budget; None: the budget alone counts.
+        start_limit: wall seconds in which its server must be ready, or it has crashed (None: the engine's).
     """
 
     engine: str
@@ -29,6 +30,7 @@ class Job:
     plans: tuple[Plan, ...]
     rival: int | None = None
     seconds: float | None = None
+    start_limit: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for the `ask` event."""
@@ -38,7 +40,8 @@ class Job:
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """The inverse of `to_json`; other keys are ignored."""
         plans = tuple(Plan(**{**plan, "fidelity": Fidelity(**plan["fidelity"])}) for plan in data["plans"])
-        return cls(data["engine"], data["config"], data["origin"], plans, data["rival"], data["seconds"])
+        limits = data["rival"], data["seconds"], data.get("start_limit")
+        return cls(data["engine"], data["config"], data["origin"], plans, *limits)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Config, Engine, Model, Value
+from engines.contract import Config, Engine, Model, Value, restart_share
 from engines.host import Host
 from engines.registry import engine as engine_named
 from engines.space import Space, SpaceError
@@ -129,7 +129,8 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
         for name, engine in engines.items():
             engine.check(defaults[name], spec.model, seen)
     known = {name: experts(spaces[name], defaults[name]) for name in engines}
-    told = replace(setting, defaults=defaults, experts=known)
+    again = {name: restart_share(engine) for name, engine in engines.items()}
+    told = replace(setting, defaults=defaults, experts=known, restarts=again)
     return Prepared(spec, engines, spaces, joint(spaces), told)
 
 

@@ -42,7 +42,7 @@ class Ceiling:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._plans = ladder(setting)
-        self._exploring = Exploring(setting, self._plans, experts=True)
+        self._exploring = Exploring(setting, self._plans, own=True)
         self._blocks = (held_out(setting), held_out(setting, block=1))
 
     def next(self, record: Record, left: float, propose: Propose) -> Job | None:
@@ -101,7 +101,7 @@ class Ceiling:
 
     def _expected(self, record: Record, default: Trial, better: list[Trial], wall: float) -> float:
         padded = [*better, default][:MOST_CANDIDATES]
-        for finals in Finals.choices(default, padded, self._blocks):
+        for finals in Finals.choices(default, padded, self._blocks, self._setting.devices):
             cost = self._cost(record, finals)
             if cost <= (RESERVE if finals.rich else LAST_RESERVE) * wall:
                 return cost
@@ -113,14 +113,17 @@ class Ceiling:
         before, asked = _before_finals(record)
         chosen = self._chosen(before, asked[0].left if asked else left)
         job = chosen.jobs[len(asked)] if len(asked) < len(chosen.jobs) else None
-        return job if job and fits(record, job, left, self._setting.scenario) else None
+        if job is None:
+            return None
+        again = self._setting.restarts.get(job.engine, 1.0)
+        return job if fits(record, job, left, self._setting.scenario, again) else None
 
     def _chosen(self, record: Record, left: float) -> Finals:
         default, better = self._contest(record)
         return next(
             (
                 each
-                for each in Finals.choices(default, better, self._blocks)
+                for each in Finals.choices(default, better, self._blocks, self._setting.devices)
                 if self._cost(record, each) < left
             ),
             Finals.least(default, better, self._blocks),
@@ -133,7 +136,7 @@ class Ceiling:
         return default, ranked[: ranked.index(default)] if default else ranked
 
     def _cost(self, record: Record, finals: Finals) -> float:
-        return finals.wall(record, self._setting.scenario, self._setting.devices)
+        return finals.wall(record, self._setting)
 
 
 def _before_finals(record: Record) -> tuple[Record, list[Ask]]:

@@ -12,19 +12,30 @@ from engines.contract import Config
 from scenarios.scenario import Plan
 from scenarios.trial import Trial
 from search.record import Job, Record
-from search.strategies.costs import fits
+from search.strategies.costs import fits, slowest_start
 from search.strategies.strategy import Propose, Setting
 
 EXPLORED = ("default", "expert", "planner")
+
+SLOW = 3.0
+"""Times the slowest start so far that a start may take, and at least `START_SHARE` of the budget.
+
+What takes longer builds kernels that no other config uses: on an H200, attention-backend=FLASHINFER was not
+ready after 254 s where other configs took 61 at most.
+"""
+
+START_SHARE = 0.1
 
 
 class Exploring:
     """Hands out the defaults, then expert configs, then proposals, each if it can end in time."""
 
-    def __init__(self, setting: Setting, plans: Sequence[Plan], *, experts: bool = False) -> None:
+    def __init__(self, setting: Setting, plans: Sequence[Plan], *, own: bool = False) -> None:
+        """With `own`, beyond what is published: expert configs, and an end to starts that take too long."""
         self._setting = setting
         self._plans = tuple(plans)
-        self._experts = _in_turn(setting) if experts else ()
+        self._experts = _in_turn(setting) if own else ()
+        self._own = own
         self.exhausted = False
 
     def next(self, record: Record, left: float, propose: Propose, rival: int | None) -> Job | None:
@@ -35,16 +46,17 @@ class Exploring:
         if self.over(record) or not self._fits(record, left):
             return None
         seconds = None if left == float("inf") else round(left, 3)
+        limit = self._start_limit(record) if self._own else None
         tried = record.count("expert")
         if tried < len(self._experts):
             engine, config = self._experts[tried]
-            return Job(engine, config, "expert", self._plans, rival, seconds)
+            return Job(engine, config, "expert", self._plans, rival, seconds, limit)
         proposal = propose()
         if proposal is None:
             self.exhausted = True
             return None
         engine, config = proposal
-        return Job(engine, config, "planner", self._plans, rival, seconds)
+        return Job(engine, config, "planner", self._plans, rival, seconds, limit)
 
     def over(self, record: Record) -> bool:
         """Whether no proposal may follow, whatever the budget."""
@@ -57,6 +69,13 @@ class Exploring:
             if engine not in asked:
                 return Job(engine, config, "default", self._plans)
         return None
+
+    def _start_limit(self, record: Record) -> float | None:
+        """Seconds in which a server must be ready; None without a budget, or before one was ready."""
+        wall, slowest = self._setting.wall, slowest_start(record)
+        if wall is None or slowest is None:
+            return None
+        return round(max(SLOW * slowest, START_SHARE * wall), 3)
 
     def _fits(self, record: Record, left: float) -> bool:
         """Any engine may be proposed: the dearest one must fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,12 +11,12 @@ from statistics import NormalDist
 import numpy as np
 
 from engines.contract import Config
-from scenarios.scenario import Plan, Scenario
+from scenarios.scenario import Plan
 from scenarios.trial import State, Trial
 from search.record import Job, Record
 from search.strategies.compare import Gap, gap, readings
 from search.strategies.costs import cost
-from search.strategies.strategy import Verdict
+from search.strategies.strategy import Setting, Verdict
 
 SIGNIFICANCE = 0.05
 """One-sided error rate of calling a candidate faster than the default, over all candidates (Bonferroni)."""
@@ -26,23 +27,31 @@ DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Finals:
-    """The final jobs in order. `rich`: the default brackets the candidates, which serve two blocks."""
+    """The final jobs in order. `rich`: the default brackets the candidates; all serve two blocks."""
 
     jobs: tuple[Job, ...]
     rich: bool = False
 
     @classmethod
     def choices(
-        cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan]
+        cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan], devices: int = 1
     ) -> Iterator[Finals]:
-        """From the richest to the plainest that still compares with the default."""
+        """From the richest to the plainest that still compares with the default.
+
+        Several devices serve the two blocks side by side, from a start of the candidate's each, and compare
+        as many candidates as they have room for.
+        """
         if default is None or not better:
             return
-        first, second = blocks
-        for count in range(min(MOST_CANDIDATES, len(better)), 0, -1):
-            candidates = tuple(_job(trial, blocks) for trial in better[:count])
-            yield cls((_job(default, (first,)), *candidates, _job(default, (second,))), rich=True)
-        yield cls((_job(default, (first,)), _job(better[0], (first,))))
+        first, second = ((block,) for block in blocks)
+        most = min(MOST_CANDIDATES, len(better))
+        for count in range(most, 0, -1):
+            chosen = better[:count]
+            rounds = [blocks] if devices == 1 else [first, second]
+            candidates = [_job(trial, plans) for plans in rounds for trial in chosen]
+            yield cls((_job(default, first), *candidates, _job(default, second)), rich=True)
+        for count in range(max(1, min(most, devices - 1)), 0, -1):
+            yield cls(tuple(_job(trial, first) for trial in (default, *better[:count])))
 
     @classmethod
     def least(cls, default: Trial | None, better: Sequence[Trial], blocks: tuple[Plan, Plan]) -> Finals:
@@ -50,10 +59,13 @@ class Finals:
         ranked = [trial for trial in (*better[:1], default) if trial]
         return cls(tuple(_job(trial, blocks[:1]) for trial in ranked))
 
-    def wall(self, record: Record, scenario: Scenario, devices: int) -> float:
-        """Wall seconds that they are expected to take."""
-        each = [cost(record, job, scenario) for job in self.jobs]
-        return max(max(each), sum(each) / devices) if each else 0.0
+    def wall(self, record: Record, setting: Setting) -> float:
+        """Wall seconds that they are expected to take, each begun when a device is free."""
+        free = [0.0] * setting.devices
+        for job in self.jobs:
+            again = setting.restarts.get(job.engine, 1.0)
+            heapq.heapreplace(free, free[0] + cost(record, job, setting.scenario, again))
+        return max(free)
 
 
 def verdict(record: Record) -> Verdict:

@@ -182,6 +182,51 @@ def test_a_candidate_whose_kernels_took_long_is_still_compared(
     assert max(end for _, end in world.starts) <= wall
 
 
+def test_an_engine_that_keeps_what_it_compiles_has_time_for_the_whole_comparison(tmp_path: Path) -> None:
+    """Of 406 s the first trials take 182, and the whole comparison 223: 61 + 101 + 61."""
+    engines = {"made-up": with_experts({"speed": 3})}
+
+    def finals(run: Path, restarts: dict[str, float]) -> int:
+        world = World(lambda engine, config: 10.0 * float(config.get("speed", 1)), builds=60.0)
+        events = Search(run, world, engines=engines, wall=406.0, trials=2, restarts=restarts).begin()
+        assert max(end for _, end in world.starts) <= 406.0
+        return len(trials(events, "final"))
+
+    assert finals(tmp_path / "keeps", {"made-up": 0.25}) == 3
+    assert finals(tmp_path / "builds-anew", {}) == 2
+
+
+def test_several_devices_serve_the_final_blocks_side_by_side(tmp_path: Path) -> None:
+    world = World(hill)
+    events = Search(tmp_path, world, wall=900.0, devices=4, trials=12).begin()
+    finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
+    blocks = [[plan["fidelity"]["block"] for plan in event["plans"]] for event in finals]
+    assert blocks == [[0]] * 4 + [[1]] * 4
+    assert [bool(event["config"]) for event in finals] == [False, *[True] * 6, False]
+    submitted = result(events)["submitted"]
+    assert submitted["valid"] and submitted["ratio"] > 1.0
+
+
+def test_where_there_is_time_for_one_round_it_compares_as_many_as_there_are_devices(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), wall=200.0, devices=3, trials=9).begin()
+    finals = [event for event in events if event["event"] == "ask" and event["origin"] == "final"]
+    assert [[plan["fidelity"]["block"] for plan in event["plans"]] for event in finals] == [[0]] * 3
+    assert [bool(event["config"]) for event in finals] == [False, True, True]
+
+
+def test_a_start_that_takes_far_longer_than_others_is_ended_and_taught(tmp_path: Path) -> None:
+    world = World(hill, slow=lambda config: bool(config.get("eager")))
+    events = Search(tmp_path, world, planner="tpe", wall=1500.0).begin()
+    asked = [event for event in events if event["event"] == "ask"]
+    limits = {event["start_limit"] for event in asked if event["origin"] in ("planner", "expert")}
+    assert limits == {150.0}
+    assert {event["start_limit"] for event in asked if event["origin"] in ("default", "final")} == {None}
+    late = [event for event in trials(events, "planner") if event["crash"] == "start-timeout"]
+    assert late and all(event["state"] == "crashed" for event in late)
+    published = Search(tmp_path / "published", World(hill), strategy="published", wall=1500.0).begin()
+    assert {e["start_limit"] for e in published if e["event"] == "ask"} == {None}
+
+
 def test_a_tenth_more_is_kept_than_the_finals_are_expected_to_take(tmp_path: Path) -> None:
     """The default's next start is expected to take half of its first; here it takes as long."""
     events = Search(tmp_path, World(hill), wall=500.0).begin()

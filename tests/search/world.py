@@ -42,6 +42,7 @@ class World:
         noise: standard deviation of log score between starts, and half of it between blocks.
         crashes, invalid: whether a config ends so; `invalid` is told the plan's seed too.
         builds: seconds more of the first start of a config that is not the default.
+        slow: configs whose start takes ten minutes.
     """
 
     score: Score
@@ -50,6 +51,7 @@ class World:
     crashes: Callable[[str, Config], bool] = lambda engine, config: False
     invalid: Callable[[Config, int], bool] = lambda config, seed: False
     builds: float = 0.0
+    slow: Callable[[Config], bool] = lambda config: False
     starts: list[tuple[float, float]] = field(default_factory=list)
     built: set[str] = field(default_factory=set)
 
@@ -61,6 +63,9 @@ class World:
         if self.crashes(job.engine, job.config):
             seconds = {"start": START / 2, "measure": 0.0, "stop": STOP}
             return START / 2 + STOP, replace(blank, crash="out-of-memory", seconds=seconds)
+        if self.slow(job.config) and job.start_limit is not None:
+            late = replace(blank, crash="start-timeout", seconds={"start": job.start_limit, "stop": STOP})
+            return job.start_limit + STOP, late
         level = self.score(job.engine, job.config) * pow(2.718281828, draw.gauss(0, self.noise))
         decide, done = course.decide(ask), []
         plan: Plan | None = job.plans[0]
@@ -124,6 +129,7 @@ class Search:
     devices: int = 1
     trials: int | None = None
     seed: int = 21
+    restarts: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
 
     def setting(self) -> Setting:
@@ -138,6 +144,7 @@ class Search:
             devices=self.devices,
             trials=self.trials,
             experts={name: experts(space, {}) for name, space in self.engines.items()},
+            restarts=self.restarts,
         )
 
     def header(self) -> dict[str, Any]:

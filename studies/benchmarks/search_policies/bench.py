@@ -71,6 +71,10 @@ class _Run:
             return self._ended(
                 State.STOPPED, self._left, detail=f"{self._ask.limited_by} ended before the server was ready"
             )
+        limit = math.inf if job.start_limit is None else job.start_limit
+        if start.seconds > limit:
+            late = self._ended(State.CRASHED, limit, detail=f"not ready after {limit:.0f} s")
+            return replace(late, crash="start-timeout")
         if start.crash is not None:
             return replace(self._ended(State.CRASHED, start.seconds, detail=start.crash), crash="unknown")
         self._left -= start.seconds
