@@ -13,7 +13,7 @@ from studies import checked
 from studies.compare import Entry, Row, Table
 from studies.estimates import Estimate
 from studies.published import CITATION, Published, counterpart, leaderboard
-from studies.verdict import verdicts
+from studies.verdict import over_default, verdicts
 
 COLUMNS = (
     "table", "simulation", "mark", "method", "kind", "scenario", "reference", "speedup", "speedup_sem",
@@ -58,6 +58,7 @@ def _table(table: Table, focus: str | None) -> dict[str, Any]:
             }
             for verdict in verdicts(table)
         ],
+        "over_default": [asdict(each) for each in over_default(table)],
         "notes": list(table.notes),
         "runs": [str(run.path) for run in table.runs],
     }

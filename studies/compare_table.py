@@ -15,7 +15,7 @@ from studies.durations import short
 from studies.estimates import Estimate
 from studies.hardware import share_words
 from studies.published import CITATION, leaderboard
-from studies.verdict import search_against_agents, sentence, verdicts
+from studies.verdict import over_default, search_against_agents, sentence, verdicts
 
 WIDE = 110
 """Columns from which on the leaderboard shows standard errors too."""
@@ -40,7 +40,7 @@ def _show_table(console: Console, table: Table, focus: str | None, published: bo
     if table.scenarios:
         for verdict in verdicts(table):
             console.print(sentence(verdict, table.reference), soft_wrap=True)
-        for line in search_against_agents(table):
+        for line in [*(each.words for each in over_default(table)), *search_against_agents(table)]:
             console.print(line, soft_wrap=True)
         console.print()
         console.print(_leaderboard(table, focus, published, published or console.width < WIDE))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 Interval = tuple[float, float]
 
-_Z95 = statistics.NormalDist().inv_cdf(0.975)
+Z95 = statistics.NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ def ratio_interval(
     """
     if interval is None or base_interval is None or min(*interval, *base_interval, value, base) <= 0:
         return None
-    spread = math.hypot(_log_error(interval), _log_error(base_interval)) * _Z95
+    spread = math.hypot(log_error(interval), log_error(base_interval)) * Z95
     ratio = value / base
     return ratio * math.exp(-spread), ratio * math.exp(spread)
 
 
-def _log_error(interval: Interval) -> float:
+def log_error(interval: Interval) -> float:
+    """Standard error of the logarithm, from a 95 % interval."""
     low, high = interval
-    return (math.log(high) - math.log(low)) / (2 * _Z95)
+    return (math.log(high) - math.log(low)) / (2 * Z95)

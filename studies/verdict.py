@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from studies.compare import Entry, Row, Table
+from studies.compare import KINDS, Entry, Row, Table
 from studies.durations import short
-from studies.estimates import Estimate
+from studies.estimates import Z95, Estimate, Interval, log_error
 from studies.noise_floor import is_noise, noise_floor
 
 CLEAR = 2.0
@@ -123,6 +124,51 @@ def amount(value: Estimate) -> str:
 def apart(first: Estimate, second: Estimate) -> str:
     """How far two estimates lie apart, as a share."""
     return f"{max(first.mean, second.mean) / min(first.mean, second.mean) - 1:.1%}"
+
+
+@dataclass(frozen=True)
+class OverDefault:
+    """A method against the engine's default in several scenarios, by the geometric mean of its ratios.
+
+    `interval` is of 95 %, from the spread between seed pairs, or from the held-out requests of one pair.
+    """
+
+    method: str
+    scenarios: tuple[str, ...]
+    ratio: float
+    interval: Interval
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        low, high = self.interval
+        mean = f"{self.ratio:.2f}x the engine default by geometric mean"
+        return f"{''.join(self.scenarios)}: {self.method} reads {mean} (95 % {low:.2f} to {high:.2f})"
+
+
+def over_default(table: Table) -> list[OverDefault]:
+    """Per method with several scenarios of which every one was held against the default, best first."""
+    found = []
+    for row in table.rows:
+        parts = [_log_ratio(entry) for entry in row.entries.values()]
+        known = [part for part in parts if part is not None]
+        if row.kind in KINDS and len(known) == len(parts) > 1:
+            log = fmean(ratio for ratio, _ in known)
+            spread = Z95 * math.hypot(*(error for _, error in known)) / len(known)
+            interval = math.exp(log - spread), math.exp(log + spread)
+            found.append(OverDefault(row.method, tuple(row.entries), math.exp(log), interval))
+    return sorted(found, key=lambda each: -each.ratio)
+
+
+def _log_ratio(entry: Entry) -> tuple[float, float] | None:
+    """Logarithm of the ratio to the default, and its standard error; None where that is not known."""
+    ratio = entry.over_default
+    if ratio is not None and ratio.sem is not None and ratio.mean > 0:
+        return math.log(ratio.mean), ratio.sem / ratio.mean
+    submitted = (entry.runs[0].result.get("submitted") or {}) if len(entry.runs) == 1 else {}
+    if entry.reasons or not submitted.get("ratio_interval"):
+        return None
+    return math.log(submitted["ratio"]), log_error(submitted["ratio_interval"])
 
 
 def search_against_agents(table: Table) -> Sequence[str]:

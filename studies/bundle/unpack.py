@@ -3,6 +3,7 @@
 
     python3 unpack.py TARGET [--from DIR]... [--keep]
 
+Several bundles may go into one TARGET, one after another: an engine that is carried later joins the others.
 Finds the parts (beside this file and in every DIR), checks them, joins what is in them, installs each
 environment into a directory of its own below TARGET/envs, byte-compiles it, and writes TARGET/env.sh and
 TARGET/bin/ceiling. Then:
@@ -64,7 +65,7 @@ def unpack(target: Path, places: list[Path], *, keep: bool) -> None:
     say(f"extracted {len(manifest['files'])} files", started)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: install(name, target), manifest["environments"]))
-    write_launchers(manifest, target)
+    write_launchers(remember(manifest, target), target)
     if not keep:
         shutil.rmtree(target / "wheels", ignore_errors=True)
     print(f"done: . {shlex.quote(str(target / 'env.sh'))} && ceiling doctor")
@@ -172,18 +173,36 @@ def install(name: str, target: Path) -> None:
     say(f"{name}: installed {len(wheels)} wheels", started)
 
 
-def write_launchers(manifest: dict[str, Any], target: Path) -> None:
-    """TARGET/env.sh, to be sourced, and TARGET/bin/ceiling, which sources it itself."""
+def remember(manifest: dict[str, Any], target: Path) -> list[dict[str, Any]]:
+    """What every bundle unpacked here holds, this one last; kept in TARGET/bundles.json."""
+    kept = target / "bundles.json"
+    earlier = json.loads(kept.read_text()) if kept.is_file() else []
+    mine = {name: manifest[name] for name in ("environments", "engines", "stands_for")}
+    held = [each for each in earlier if each != mine] + [mine]
+    kept.write_text(json.dumps(held, indent=1) + "\n")
+    return held
+
+
+def write_launchers(held: list[dict[str, Any]], target: Path) -> None:
+    """TARGET/env.sh, to be sourced, and TARGET/bin/ceiling, which sources it itself.
+
+    An engine that was packed comes before one that merely stands for it, and the first one that stands for
+    another keeps doing so.
+    """
     envs = target / "envs"
+    places = {engine: envs / engine for each in held for engine in each["engines"]}
+    for each in held:
+        for engine, place in each["stands_for"].items():
+            places.setdefault(engine, envs / place)
     lines = [
         f"export CEILING_CACHE={shlex.quote(str(target / 'cache'))}",
         f'export CEILING_HOME="${{CEILING_HOME:-{target / "home"}}}"',
         "export HF_HUB_OFFLINE=1",
     ]
-    for engine, place in {**{n: n for n in manifest["engines"]}, **manifest["stands_for"]}.items():
+    for engine, place in places.items():
         lines.append(f"export CEILING_{engine.upper()}_PYTHON={shlex.quote(sys.executable)}")
-        lines.append(f"export CEILING_{engine.upper()}_ENV={shlex.quote(f'PYTHONPATH={envs / place}')}")
-    if "harness" in manifest["environments"]:
+        lines.append(f"export CEILING_{engine.upper()}_ENV={shlex.quote(f'PYTHONPATH={place}')}")
+    if any("harness" in each["environments"] for each in held):
         lines.append(f'export PATH={shlex.quote(str(target / "bin"))}:"$PATH"')
         script = target / "bin" / "ceiling"
         script.parent.mkdir(exist_ok=True)

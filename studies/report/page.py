@@ -21,7 +21,7 @@ from studies.durations import short
 from studies.hardware import share_words
 from studies.record import Run
 from studies.report import charts
-from studies.verdict import Verdict, amount, search_against_agents, verdicts
+from studies.verdict import Verdict, amount, over_default, search_against_agents, verdicts
 
 SCENARIOS = {
     "A": "prefill: how soon the first word of a long prompt's answer comes",
@@ -110,7 +110,7 @@ def _section(table: Table, focus: str | None) -> Section:
         bars={letter: _bars(table, letter, colours) for letter in table.scenarios},
         plots={letter: _plot(table, letter, colours) for letter in table.scenarios},
         outcomes=_outcomes(table),
-        standings=search_against_agents(table),
+        standings=[*(each.words for each in over_default(table)), *search_against_agents(table)],
         launches=_launches(table),
         answers=_answers(table),
         focus=focus if focus in table.scenarios else None,

@@ -116,6 +116,23 @@ def test_a_bundle_is_carried_and_runs(wheels: Path, model: Path, tmp_path: Path)
     assert again.returncode == 0 and "vllm: is there already" in again.stdout
 
 
+def test_an_engine_carried_later_joins_those_that_are_there(
+    wheels: Path, model: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "host"
+    pins = {name: wheels / f"{name}.txt" for name in ("harness", "vllm")}
+    made(wheels, model, tmp_path / "first", engines=("vllm",), pins=pins)
+    later = {"engines": ("sglang",), "pins": {"sglang": wheels / "sglang.txt"}, "models": ()}
+    made(wheels, model, tmp_path / "second", harness=False, **later)
+    for bundle in ("first", "second", "second"):
+        assert unpacked(tmp_path / bundle, target).returncode == 0
+    listed = json.loads(shell(f"cd / && '{target}/bin/ceiling' engines list --json -"))
+    found = {row["name"]: row["version"] for row in listed if row["kind"] == "python"}
+    assert found["vllm"] == "0.24.0" and found["sglang"] == "0.5.17"
+    stands = shell(f". '{target}/env.sh' && echo $CEILING_TORCH_ENV")
+    assert stands == f"PYTHONPATH={target}/envs/vllm\n"
+
+
 def test_what_has_no_wheel_is_built_if_it_is_pure_python(wheels: Path, model: Path, tmp_path: Path) -> None:
     source = tmp_path / "pure-2.0"
     (source / "pure").mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from studies.compare import Table, compare, load
 from studies.compare_data import as_json, write_csv
 from studies.errors import BadInput
-from studies.verdict import verdicts
+from studies.verdict import over_default, verdicts
 from tests.studies.conftest import HOST, MODEL, MakeRun
 
 PAIRS = ((21, 1337), (248, 428), (999, 777))
@@ -45,6 +46,29 @@ def test_a_lone_run_says_how_sure_it_is_by_its_own_requests(make_run: MakeRun, t
     make_run("b", seeds=(248, 428), submitted=2.6, scores=(2.0, 2.5), ratio=1.3)
     (two,) = verdicts(only(tmp_path / "runs"))
     assert "held-out" not in two.sure
+
+
+def test_the_aggregate_over_the_default_has_an_interval(make_run: MakeRun, tmp_path: Path) -> None:
+    for letter, ratio in (("A", 1.2), ("B", 1.5)):
+        make_run(letter, scenario=letter, submitted=2.6, scores=(2.0, 2.5), ratio=ratio)
+    (one,) = over_default(only(tmp_path / "runs"))
+    assert (one.scenarios, one.ratio) == (("A", "B"), pytest.approx((1.2 * 1.5) ** 0.5))
+    low, high = one.interval
+    assert low < one.ratio < high
+    assert math.log(high / low) == pytest.approx(math.log(1.1 / 0.9) / 2**0.5)
+    assert one.words.startswith("AB: tpe (vllm) reads 1.34x the engine default by geometric mean (95 % 1.2")
+    make_run("C", scenario="C", submitted="unreachable: gone", scores=(2.0, 2.5))
+    assert over_default(only(tmp_path / "runs")) == []
+
+
+def test_it_comes_from_seed_pairs_where_there_are_several(make_run: MakeRun, tmp_path: Path) -> None:
+    for letter in "AB":
+        for number, (pair, ratio) in enumerate(zip(PAIRS, (1.2, 1.3, 1.4), strict=True)):
+            make_run(f"{letter}{number}", scenario=letter, seeds=pair, submitted=2.6, ratio=ratio)
+    (one,) = over_default(only(tmp_path / "runs"))
+    assert one.ratio == pytest.approx(1.3)
+    spread = 1.959964 * (0.1 / 3**0.5 / 1.3) / 2**0.5
+    assert one.interval == pytest.approx((1.3 * math.exp(-spread), 1.3 * math.exp(spread)), rel=1e-5)
 
 
 def test_repeats_of_a_seed_pair_are_one_draw(make_run: MakeRun, tmp_path: Path) -> None:
