@@ -49,6 +49,7 @@ def _strategy(events: Events) -> Strategy:
         text=spec["text"] or "",
         dev_seed=spec["seed"],
         eval_seed=spec["eval_seed"],
+        also=tuple(spec.get("also", ())),
     )
     return strategy(spec["strategy"], setting)
 

@@ -63,7 +63,8 @@ def search(
             stack.enter_context(connected(spec.devices, address))
         hosts = [this_host()] if address is None else worker_hosts(spec)
         prepared = prepare(spec, hosts[0], here=address is None)
-        build(_plan(prepared), spec.model)
+        for letter in (spec.scenario, *spec.also):
+            build(replace(_plan(prepared), scenario=letter), spec.model)
         if spec.quality is not None:
             held_out = replace(_plan(prepared), seed=spec.eval_seed)
             admit(spec.quality, held_out, spec.model, tuple(prepared.engines.values()))

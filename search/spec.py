@@ -47,6 +47,7 @@ class SearchSpec:
         baseline: whether the torch baseline is scored first (or taken from what is kept).
         starts: `auto` imports an engine ahead of its next launch where that disturbs no measurement, `warm`
             does it everywhere, `cold` nowhere.
+        also: further scenarios of the profile that a survey measures on every server.
         quality: task whose questions end the prompts of the final measurements (scenarios/quality).
     """
 
@@ -69,11 +70,13 @@ class SearchSpec:
     baseline: bool = True
     starts: Starts = "auto"
     quality: str | None = None
+    also: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict: what must agree for one search to be the continuation of another."""
         data = asdict(self)
         data["engines"] = list(self.engines)
+        data["also"] = list(self.also)
         data["fixed"] = dict(self.fixed)
         data["forced"] = dict(self.forced)
         data["space_files"] = [{"path": str(each), "digest": _digest(each)} for each in self.space_files]
@@ -110,6 +113,8 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
     """
     if not spec.engines:
         raise SearchError("no engine given: --engine vllm")
+    if spec.also and spec.strategy != "survey":
+        raise SearchError(f"--also {spec.also[0]}: only --strategy survey measures further scenarios")
     setting = _setting(spec)
     strategies.strategy(spec.strategy, setting)
     if spec.planner not in planners.names():
@@ -146,6 +151,7 @@ def _setting(spec: SearchSpec) -> Setting:
         wall=None if spec.budget is None else spec.budget / spec.devices,
         devices=spec.devices,
         trials=spec.trials,
+        also=spec.also,
     )
 
 

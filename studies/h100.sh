@@ -1,13 +1,21 @@
 #!/bin/bash
-# The H100 experiment on an offline host with four GPUs, from baselines to a search over all of them:
+# The experiment on an offline host with four GPUs: baselines, both protocols on all scenarios, a search over all GPUs.
 #
 #     . TARGET/env.sh && bash studies/h100.sh WORK [SECONDS]
 #
 # Everything it makes lies below WORK; `bash studies/h100.sh WORK keep FILE.tgz` packs what is worth keeping at any
-# moment. It begins no stage that cannot end within SECONDS (1500). Variables replace what it runs, so that it can be
-# tried on any machine:
+# moment. It begins no stage that cannot end within SECONDS (1500). STAGES chooses among them:
 #
-#     LANES=2 ENGINES=simulated JOINT=simulated MODEL=smollm2-135m PROFILE=smoke STUDY=mine.yaml BUDGET=40s PAIR= bash ...
+#     baselines  torch baselines side by side, and a first start of each engine, which builds kernels
+#     study      h100_short.yaml: both protocols on A, B, C and D, a cell a GPU
+#     joint      one search over all GPUs, vLLM and SGLang, on C
+#     pair       one trial of tensor-parallel 2
+#     smollm2    h100_smollm2.yaml: real weights, every gate on
+#     survey     60 configs of vLLM in C and B, for the race of search policies
+#
+# Other variables replace what it runs, so that it can be tried on any machine:
+#
+#     LANES=2 ENGINES=simulated MODEL=smollm2-135m PROFILE=smoke STUDY=mine.yaml BUDGET=40s bash ...
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 work=$1
@@ -50,29 +58,44 @@ checks() { # GPU ENGINE...
     done
 }
 
-say "stage 1: doctor, torch baselines, first starts of the engines"
+search() { # NAME OPTIONS...: one search within what is left
+    local name=$1
+    shift
+    timeout -s INT "$(left)" ceiling search --scenario C --profile "$profile" --model "$model" "$@" \
+        --run "$work/runs/$name" > "$work/$name.txt" 2>&1
+}
+
+wants() { # STAGE SECONDS: is it asked for, and is there time?
+    [[ " ${STAGES:-baselines study joint pair} " == *" $1 "* ]] && [ "$(left)" -gt "$2" ] && say "$1, $(left) s left"
+}
+
 ceiling doctor > "$work/doctor-before.txt" 2>&1
-(baselines 0 A && checks 0 vllm && baselines 0 B) &
-baselines $((1 % lanes)) C &
-baselines $((2 % lanes)) D &
-checks $((3 % lanes)) sglang &
-wait
 
-say "stage 2: the study, $lanes cells at once, $(left) s left"
-timeout -s INT "$(left)" ceiling study "${STUDY:-$here/h100_short.yaml}" --at-once "$lanes" --resume \
-    --runs "$work/runs" > "$work/study.txt" 2> "$work/study-progress.txt"
-
-if [ "$(left)" -gt 280 ]; then
-    say "stage 3: one search over $lanes devices, $(left) s left"
-    timeout -s INT "$(left)" ceiling search --engine "${JOINT:-vllm,sglang}" --scenario C --profile "$profile" --model "$model" \
-        --devices "$lanes" --budget "${BUDGET:-16m}" --no-baseline --run "$work/runs/C-joint-${lanes}x" > "$work/joint.txt" 2>&1
+if wants baselines 200; then
+    (baselines 0 A && checks 0 ${ENGINES:-vllm} && baselines 0 B) &
+    baselines $((1 % lanes)) C &
+    baselines $((2 % lanes)) D &
+    checks $((3 % lanes)) ${ENGINES:-sglang} &
+    wait
 fi
-
-if [ "${PAIR-1}" ] && [ "$(left)" -gt 120 ]; then
-    say "stage 4: one trial of tensor-parallel 2, $(left) s left"
-    CUDA_VISIBLE_DEVICES=0,1 timeout -s INT "$(left)" ceiling search --engine vllm --scenario C --profile "$profile" \
-        --model "$model" --devices 2 --set tensor-parallel-size=2 --trials 1 --budget 8m --no-baseline \
-        --run "$work/runs/C-tensor-parallel-2" > "$work/pair.txt" 2>&1
+if wants study 120; then
+    timeout -s INT "$(left)" ceiling study "${STUDY:-$here/h100_short.yaml}" --at-once "$lanes" --resume \
+        --runs "$work/runs" > "$work/study.txt" 2> "$work/study-progress.txt"
+fi
+if wants joint 280; then
+    search "joint-${lanes}x" --engine "${ENGINES:-vllm,sglang}" --devices "$lanes" --budget "${BUDGET:-16m}" --no-baseline
+fi
+if wants pair 300; then
+    CUDA_VISIBLE_DEVICES=0,1 search pair --engine vllm --devices 2 --set tensor-parallel-size=2 --trials 1 --budget 16m \
+        --no-baseline
+fi
+if wants smollm2 120; then
+    timeout -s INT "$(left)" ceiling study "$here/h100_smollm2.yaml" --at-once 2 --resume \
+        --runs "$work/runs" > "$work/smollm2.txt" 2> "$work/smollm2-progress.txt"
+fi
+if wants survey 120; then
+    search survey --strategy survey --also B --planner random --engine "${ENGINES:-vllm}" --devices "$lanes" \
+        --trials "${TRIALS:-64}" --no-baseline
 fi
 
 ceiling doctor > "$work/doctor-after.txt" 2>&1

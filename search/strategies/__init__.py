@@ -5,8 +5,9 @@ from __future__ import annotations
 from search.strategies.ceiling import Ceiling
 from search.strategies.published import Published
 from search.strategies.strategy import Setting, Strategy
+from search.strategies.survey import Survey
 
-NAMES = ("ceiling", "published", "full")
+NAMES = ("ceiling", "published", "full", "survey")
 
 
 class UnknownStrategy(ValueError):
@@ -22,4 +23,6 @@ def strategy(name: str, setting: Setting) -> Strategy:
             return Published(setting, quick=True)
         case "full":
             return Published(setting, quick=False)
+        case "survey":
+            return Survey(setting)
     raise UnknownStrategy(f"unknown strategy {name!r}: one of {', '.join(NAMES)}")

@@ -20,8 +20,8 @@ EXPLORED = ("default", "expert", "planner")
 SLOW = 3.0
 """Times the slowest start so far that a start may take, and at least `START_SHARE` of the budget.
 
-What takes longer builds kernels that no other config uses: on an H200, vLLM with quantization=fp8_per_block was
-not ready after 254 s where other configs took 61 at most.
+What takes longer builds kernels that no other config uses: on an H200, vLLM with quantization=fp8_per_block
+was not ready after 254 s, where other configs took 61 at most.
 """
 
 START_SHARE = 0.1

@@ -25,6 +25,7 @@ class Setting:
         devices: how many trials of one device run at once.
         trials: cap on the trials before the final ones; None: no cap.
         experts: engine -> canonical configs that a strategy may try after the defaults.
+        also: further scenarios that a survey measures on every server.
         restarts: engine -> share of a config's first start that its next one takes; 1 where it is not told.
     """
 
@@ -38,6 +39,7 @@ class Setting:
     devices: int = 1
     trials: int | None = None
     experts: Mapping[str, tuple[Config, ...]] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
     restarts: Mapping[str, float] = field(default_factory=dict)
 
 

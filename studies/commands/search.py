@@ -43,9 +43,16 @@ def search(
         typer.Option(
             "--strategy",
             help="How the budget is spent: ceiling (drops what is clearly behind, holds the best against the "
-            "default on held-out requests), published (four-request trials, one finalist) or full.",
+            "default on held-out requests), published (four-request trials, one finalist), full, or survey "
+            "(a block from every config, for the record: nothing is dropped or submitted).",
         ),
     ] = "ceiling",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also", metavar="LETTER", help="A further scenario that a survey measures (repeat it)."
+        ),
+    ] = None,
     devices: DevicesOption = 1,
     seed: options.SeedOption = options.DEV_SEED,
     eval_seed: options.EvalSeedOption = options.EVAL_SEED,
@@ -104,6 +111,8 @@ def search(
 
     Example: ceiling search --engine vllm --scenario C --profile cpu --model smollm2-135m --budget 20m
 
+    For the record: --strategy survey --also B --planner random --trials 60 keeps what 60 configs do in both.
+
     By hand: add --set gpu-memory-utilization=0.5 (every server gets it) or --fix kv-cache-dtype (not varied).
     """
     from studies import summary
@@ -146,6 +155,7 @@ def search(
         baseline=baseline and any(is_real(name) for name in engines),
         starts="cold" if cold_starts else "auto",
         quality=task,
+        also=tuple(options.check_scenario(one, profile) for one in also or ()),
     )
     done = run_search(spec, path, resume=resume, address=address)
     if str(json) != "-":

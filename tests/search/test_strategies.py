@@ -368,6 +368,22 @@ def test_the_gap_between_two_servers(tmp_path: Path) -> None:
     assert again.error < apart.error
 
 
+def test_a_survey_measures_every_config_in_every_scenario_and_submits_nothing(tmp_path: Path) -> None:
+    search = Search(tmp_path, World(flat_but_default), strategy="survey", also=("B",), scenario="C", trials=6)
+    events = search.begin()
+    asked = [event for event in events if event["event"] == "ask"]
+    assert [event["origin"] for event in asked] == ["default", *["planner"] * 5]
+    first = {letter: ladder(replace(search.setting(), scenario=profiles.scenario("paper", letter)))[0]
+             for letter in "CB"}  # fmt: skip
+    assert all(event["plans"] == [asdict(first["B"]), asdict(first["C"])] for event in asked)
+    kept = [event for event in events if event["event"] == "trial"]
+    assert {event["state"] for event in kept} == {"complete"}
+    assert all(len(event["measurements"]) == 2 for event in kept)
+    outcome = result(events)
+    assert outcome["submitted"] is None
+    assert outcome["found"]["config"] == {}
+
+
 def test_a_record_is_what_its_events_say(tmp_path: Path) -> None:
     events = Search(tmp_path, World(hill), trials=6).begin()
     record = Record.of(events)
@@ -378,7 +394,7 @@ def test_a_record_is_what_its_events_say(tmp_path: Path) -> None:
 
 
 def test_an_unknown_strategy_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UnknownStrategy, match="ceiling, published, full"):
+    with pytest.raises(UnknownStrategy, match="ceiling, published, full, survey"):
         strategy("greedy", Search(tmp_path, World(hill)).setting())
 
 

@@ -130,6 +130,7 @@ class Search:
     trials: int | None = None
     seed: int = 21
     restarts: Mapping[str, float] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
     now: float = 0.0
 
     def setting(self) -> Setting:
@@ -145,6 +146,7 @@ class Search:
             trials=self.trials,
             experts={name: experts(space, {}) for name, space in self.engines.items()},
             restarts=self.restarts,
+            also=self.also,
         )
 
     def header(self) -> dict[str, Any]:
@@ -156,6 +158,7 @@ class Search:
             "strategy": self.strategy,
             "seed": self.seed,
             "eval_seed": 1337,
+            "also": list(self.also),
         }
         return {"id": "made-up", "kind": "search", "spec": spec}
 

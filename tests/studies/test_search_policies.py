@@ -16,16 +16,20 @@ from engines.simulated import performance
 from engines.simulated.performance import step_seconds
 from engines.simulated.scheduler import Scheduler, Sequence
 from engines.simulated.settings import Settings
+from engines.space import Parameter, Space
 from scenarios import profiles
 from scenarios.scenario import FULL, Fidelity, Traffic
 from search.planners.draws import draw
 from studies.benchmarks.search_policies import figures, picture, table
 from studies.benchmarks.search_policies.play import Policy, Run, play
 from studies.benchmarks.search_policies.race import Heat, heats, race, read
+from studies.benchmarks.search_policies.recorded import RecordedWorld
 from studies.benchmarks.search_policies.serving import SHAPE, Serving
 from studies.benchmarks.search_policies.world import ENGINE, World
 from studies.benchmarks.search_policies.worlds import RACED, world
 from studies.errors import BadInput
+from tests.search.world import START, Search
+from tests.search.world import World as MadeUp
 
 SHORT = "gpu-short/C"
 SCENARIO = profiles.scenario("gpu-short", "C")
@@ -63,6 +67,25 @@ def test_the_closed_form_agrees_with_the_scheduler(settings: Settings) -> None:
     traffic = SCENARIO.traffics[0]
     closed = Serving(settings, "default", 40, 2048).stretch(SCENARIO, traffic, traffic.requests)
     assert closed.seconds == pytest.approx(stepped(settings, traffic, traffic.requests), rel=0.12)
+
+
+def test_a_survey_is_a_landscape_in_each_of_its_scenarios(tmp_path: Path) -> None:
+    made_up = MadeUp(lambda engine, config: 10.0 + config.get("seqs", 128) / 128)
+    space = Space("made-up", (Parameter("seqs", (16, 128, 512), 128, ordered=True),))
+    Search(
+        tmp_path / "run", made_up, strategy="survey", also=("B",), scenario="C", engines={"made-up": space}
+    ).begin()
+    worlds = {
+        letter: RecordedWorld.load(
+            tmp_path / "run", profiles.profile("paper"), profiles.scenario("paper", letter)
+        )
+        for letter in "BC"
+    }
+    for known in worlds.values():
+        assert known.truth("made-up", {}) == pytest.approx(11.0, rel=0.2)
+        assert known.truth("made-up", {"seqs": 512}) > known.truth("made-up", {"seqs": 16})
+        assert known.start("made-up", {}).seconds == START
+    assert worlds["B"].truth("made-up", {}) != worlds["C"].truth("made-up", {})
 
 
 def test_landscapes_are_what_they_are_called() -> None:

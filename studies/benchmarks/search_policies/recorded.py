@@ -20,8 +20,9 @@ import pandas as pd
 from engines.contract import Config, Value
 from engines.space import Parameter, Space
 from scenarios import ledger
+from scenarios.measurement import Measurement
 from scenarios.scenario import Fidelity, Profile, Scenario
-from scenarios.trial import State
+from scenarios.trial import State, Trial
 from search.planners.draws import Encoder, key
 from search.record import Record
 from search.strategies.costs import work
@@ -61,7 +62,7 @@ class RecordedWorld:
     @classmethod
     def load(cls, path: Path, profile: Profile, scenario: Scenario) -> RecordedWorld:
         """From a table, or from a run directory. Raises BadInput, LedgerError."""
-        table = _from_run(path) if path.is_dir() else _from_table(path)
+        table = _from_run(path, scenario) if path.is_dir() else _from_table(path)
         rows: dict[str, list[Row]] = {}
         for engine, each in table.groupby("engine", sort=False):
             rows[str(engine)] = _rows(each)
@@ -143,14 +144,15 @@ def _from_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _from_run(path: Path) -> pd.DataFrame:
+def _from_run(path: Path, scenario: Scenario) -> pd.DataFrame:
+    """A run's trials in one scenario (a survey measures several)."""
     record = Record.of(ledger.read(path)[0])
     rows: list[dict[str, Any]] = []
     for trial in record.trials.values():
         if trial.state not in (State.COMPLETE, State.PRUNED, State.CRASHED):
             continue
-        scores = [each.score for each in trial.measurements if each.score is not None]
-        sent = sum(each.fidelity.requests for each in trial.measurements)
+        own = [each for each in trial.measurements if each.scenario == scenario.letter]
+        scores = [each.score for each in own if each.score is not None]
         rows.append(
             {
                 "engine": trial.engine,
@@ -158,8 +160,17 @@ def _from_run(path: Path) -> pd.DataFrame:
                 "state": trial.state.value,
                 "score": median(scores) if scores else None,
                 "start": trial.seconds.get("start", 0.0),
-                "measure": trial.seconds.get("measure", 0.0) / sent if sent else 0.0,
+                "measure": _whole(trial, own, scenario),
                 "stop": trial.seconds.get("stop", 0.0),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _whole(trial: Trial, own: Sequence[Measurement], scenario: Scenario) -> float:
+    """Seconds of a whole scoring, from those of its parts and of what lay between all of the trial's."""
+    sent = sum(work(scenario, each.fidelity) for each in own)
+    if not sent:
+        return 0.0
+    between = trial.seconds.get("measure", 0.0) - sum(each.seconds for each in trial.measurements)
+    return (sum(each.seconds for each in own) + between * len(own) / len(trial.measurements)) / sent
