@@ -36,7 +36,7 @@ def result(events: Events) -> dict[str, Any]:
         "check_seconds": round(sum(t.seconds.get("check", 0.0) for t in record.trials.values()), 3),
         "trials": len(record.trials),
         "outcomes": dict(Counter(trial.state.value for trial in record.trials.values())),
-        "curve": _curve(events, record),
+        "curve": _curve(events, record, plan),
     }
 
 
@@ -109,11 +109,15 @@ def _split(record: Record, spent: float) -> dict[str, float]:
     return {part: round(seconds, 3) for part, seconds in {**parts, "idle": idle}.items()}
 
 
-def _curve(events: Events, record: Record) -> list[list[float]]:
+def _curve(events: Events, record: Record, plan: Strategy) -> list[list[float]]:
+    """Of what the strategy weighs: the published one measures the default for the record only."""
     curve: list[list[float]] = []
     for event in events:
         if event["event"] != "trial" or event["state"] != State.COMPLETE.value or event["score"] is None:
             continue
-        if event["origin"] in EXPLORED and (not curve or event["score"] > curve[-1][1]):
+        weighed = (
+            event["origin"] in EXPLORED and plan.value(record, record.trials[event["trial"]]) is not None
+        )
+        if weighed and (not curve or event["score"] > curve[-1][1]):
             curve.append([event.get("spent", 0.0), event["score"]])
     return curve

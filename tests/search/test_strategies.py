@@ -310,6 +310,9 @@ def test_the_published_protocol_never_weighs_the_default(tmp_path: Path) -> None
     outcome = result(Search(tmp_path, World(flat_but_default), strategy="published", trials=5).begin())
     assert outcome["default"]["trial"] == 0
     assert outcome["submitted"]["config"]
+    assert (
+        max(score for _, score in outcome["curve"]) == outcome["found"]["score"] < outcome["default"]["score"]
+    )
     alone = result(Search(tmp_path / "alone", World(hill), strategy="published", trials=1).begin())
     assert alone["submitted"]["config"] == {}
 

@@ -12,6 +12,7 @@ import pytest
 from studies.compare import Table, compare, load
 from studies.compare_data import as_json, write_csv
 from studies.errors import BadInput
+from studies.record import open_run
 from studies.verdict import over_default, verdicts
 from tests.studies.conftest import HOST, MODEL, MakeRun
 
@@ -69,6 +70,13 @@ def test_it_comes_from_seed_pairs_where_there_are_several(make_run: MakeRun, tmp
     assert one.ratio == pytest.approx(1.3)
     spread = 1.959964 * (0.1 / 3**0.5 / 1.3) / 2**0.5
     assert one.interval == pytest.approx((1.3 * math.exp(-spread), 1.3 * math.exp(spread)), rel=1e-5)
+
+
+def test_the_published_protocol_does_not_hold_the_default(make_run: MakeRun, tmp_path: Path) -> None:
+    spec = {"spec": {"strategy": "published"}}
+    run = open_run(make_run("a", scores=(9.0, 2.0, 3.0), header=spec))
+    assert [point.score for point in run.curve] == [2.0, 3.0]
+    assert [point.score for point in open_run(make_run("b", scores=(9.0, 2.0))).curve] == [9.0]
 
 
 def test_repeats_of_a_seed_pair_are_one_draw(make_run: MakeRun, tmp_path: Path) -> None:
