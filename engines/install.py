@@ -294,7 +294,8 @@ _MENDS = (
     ),
     (
         r"(?P<what>The user requested \(constraint\) \S+)",
-        "it excludes what the engine needs: unset PIP_CONSTRAINT, or ask for another version, NAME==VERSION",
+        "it excludes what the engine needs: unset PIP_CONSTRAINT (or what `pip config list` has), or ask for "
+        "another version, NAME==VERSION",
     ),
     (r"(?P<what>ResolutionImpossible)", "ask for another version ({command} takes NAME==VERSION)"),
     (r"(?P<what>no such option: \S+)", "what follows -- goes to pip install; see pip install --help"),

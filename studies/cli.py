@@ -46,9 +46,11 @@ for module in (study, compare, report, bundle):
 def main() -> None:
     """Run the command line; expected errors become one line on stderr and exit 2.
 
-    A SIGTERM ends it as Ctrl-C does: servers go down, nothing unfinished stays.
+    A SIGTERM ends it as Ctrl-C does: servers go down, nothing unfinished stays. So does a SIGINT that a shell
+    has it ignore, as it does for what runs in the background.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

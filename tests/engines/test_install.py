@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_wheel(directory, name, version or "1.0")
     make_wheel(directory, "torch", "9.9", "raise ImportError('libtorch is not for this machine')")
     return directory
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constraint that some machine sets for pip would decide these tests."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
 
 
 @pytest.fixture

@@ -123,7 +123,8 @@ def test_a_lane_s_process_sees_what_is_its_own(tmp_path: Path) -> None:
     file = written(tmp_path, budget="60s")
     code = (
         "from pathlib import Path; from studies.side_by_side import *; from studies.study_run import states;"
-        "from studies import study_file; import sys; file, runs = Path(sys.argv[1]), Path(sys.argv[2]);"
+        "from studies import study_file; import signal, sys; signal.signal(signal.SIGINT, "
+        "signal.default_int_handler); file, runs = Path(sys.argv[1]), Path(sys.argv[2]);"
         "found = states(study_file.load(file), runs, ['*-A-*']);"
         f"run_at_once(found, file, runs, [Lane(('7',), frozenset([{core}]))], print, resume=False)"
     )
