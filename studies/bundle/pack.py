@@ -32,6 +32,7 @@ class Bundle:
         pins: requirement files by environment (engines, `harness`).
         models: directories; with `shapes_only` without their weights, marked for random ones.
         texts: sources that lie in the cache.
+        overlays: by environment, a directory whose files are laid over it once it is installed.
         pip_args: further arguments of `pip download`.
     """
 
@@ -42,6 +43,7 @@ class Bundle:
     models: tuple[Path, ...] = ()
     shapes_only: bool = False
     texts: tuple[str, ...] = ()
+    overlays: Mapping[str, Path] = field(default_factory=dict)
     harness: bool = True
     pip_args: tuple[str, ...] = ()
 
@@ -55,9 +57,13 @@ def pack(bundle: Bundle, place: Path, echo: Callable[[str], None]) -> dict[str, 
     """Make the bundle in `place`, a new directory; returns its manifest. Raises BadInput."""
     if place.exists() and any(place.iterdir()):
         raise BadInput(f"{place} is not empty: name a new directory")
-    unknown = set(bundle.pins) - set(bundle.environments)
-    if unknown:
-        raise BadInput(f"--pins {min(unknown)}=...: add --engine {min(unknown)}")
+    for option, named in (("--pins", bundle.pins), ("--overlay", bundle.overlays)):
+        unknown = set(named) - set(bundle.environments)
+        if unknown:
+            raise BadInput(f"{option} {min(unknown)}=...: add --engine {min(unknown)}")
+    for name, directory in bundle.overlays.items():
+        if not any(_below(directory, "")):
+            raise BadInput(f"--overlay {name}={directory}: no file is there")
     parts = place / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     writer = PartWriter(parts, bundle.part_size)
@@ -88,6 +94,8 @@ def _files(bundle: Bundle, scratch: Path, echo: Callable[[str], None]) -> Iterat
         if name == HARNESS:
             harness_wheel(into, commit()["commit"])
         yield from ((file, f"wheels/{name}/{file.name}") for file in sorted(into.glob("*.whl")))
+    for name, directory in bundle.overlays.items():
+        yield from _below(directory, f"overlays/{name}")
     for model in bundle.models:
         echo(f"packing {model.name}" + (", shapes only" if bundle.shapes_only else ""))
         yield from _model(model, scratch / "model", shapes_only=bundle.shapes_only)

@@ -65,6 +65,7 @@ def unpack(target: Path, places: list[Path], *, keep: bool) -> None:
     say(f"extracted {len(manifest['files'])} files", started)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: install(name, target), manifest["environments"]))
+    lay_over(target)
     write_launchers(remember(manifest, target), target)
     if not keep:
         shutil.rmtree(target / "wheels", ignore_errors=True)
@@ -171,6 +172,17 @@ def install(name: str, target: Path) -> None:
     subprocess.run(compileall, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     fresh.rename(place)
     say(f"{name}: installed {len(wheels)} wheels", started)
+
+
+def lay_over(target: Path) -> None:
+    """Files that were carried for an environment as they are, such as libraries that it would build."""
+    for overlay in sorted((target / "overlays").glob("*")):
+        shutil.copytree(overlay, target / "envs" / overlay.name, dirs_exist_ok=True)
+        print(
+            f"{overlay.name}: laid {sum(each.is_file() for each in overlay.rglob('*'))} files over it",
+            flush=True,
+        )
+    shutil.rmtree(target / "overlays", ignore_errors=True)
 
 
 def remember(manifest: dict[str, Any], target: Path) -> list[dict[str, Any]]:

@@ -33,6 +33,14 @@ def bundle(
             help="Pins of an engine, or of harness: exactly these wheels, nothing that they depend on.",
         ),
     ] = None,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--overlay",
+            metavar="NAME=DIR",
+            help="Files to lay over an engine's packages, such as kernels built ahead (docs/offline.md).",
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", metavar="DIR", help="Model directory, or a fetchable name (repeat it)."),
@@ -70,7 +78,8 @@ def bundle(
         engines=tuple(dict.fromkeys(engine or ())),
         target=Target(python, arch, _minor(glibc)),
         part_size=size(part_size),
-        pins=dict(_pins(item) for item in pins or ()),
+        pins=dict(_named("--pins", item, "vllm=vllm.txt") for item in pins or ()),
+        overlays=dict(_named("--overlay", item, "vllm=kernels/") for item in overlay or ()),
         models=tuple(_model(name) for name in model or ()),
         shapes_only=shapes_only,
         texts=_texts(text),
@@ -97,11 +106,11 @@ def _minor(glibc: str) -> int:
     return int(minor)
 
 
-def _pins(item: str) -> tuple[str, Path]:
-    name, equals, file = item.partition("=")
+def _named(option: str, item: str, such_as: str) -> tuple[str, Path]:
+    name, equals, path = item.partition("=")
     if not name or not equals:
-        raise BadInput(f"--pins {item}: write it as NAME=FILE, such as vllm=vllm.txt")
-    return name, Path(file)
+        raise BadInput(f"{option} {item}: write it as NAME=PATH, such as {such_as}")
+    return name, Path(path)
 
 
 def _model(name: str) -> Path:

@@ -133,6 +133,25 @@ def test_an_engine_carried_later_joins_those_that_are_there(
     assert stands == f"PYTHONPATH={target}/envs/vllm\n"
 
 
+def test_an_overlay_lies_over_what_was_installed(wheels: Path, model: Path, tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels" / "sampling" / "sampling.so"
+    kernels.parent.mkdir(parents=True)
+    kernels.write_bytes(b"built ahead")
+    only = {"engines": ("vllm",), "harness": False, "pins": {"vllm": wheels / "vllm.txt"}, "models": ()}
+    over = {"vllm": tmp_path / "kernels"}
+    made(wheels, model, tmp_path / "bundle", **only, overlays=over)
+    for _ in range(2):
+        done = unpacked(tmp_path / "bundle", tmp_path / "host")
+        assert done.returncode == 0 and "vllm: laid 1 files over it" in done.stdout
+    env = tmp_path / "host" / "envs" / "vllm"
+    assert (env / "sampling" / "sampling.so").read_bytes() == b"built ahead"
+    assert (env / "vllm.py").is_file() and not (tmp_path / "host" / "overlays").exists()
+    with pytest.raises(BadInput, match=r"--overlay sglang=...: add --engine sglang"):
+        made(wheels, model, tmp_path / "other", **only, overlays={"sglang": tmp_path / "kernels"})
+    with pytest.raises(BadInput, match=r"--overlay vllm=.*nowhere: no file is there"):
+        made(wheels, model, tmp_path / "other", **only, overlays={"vllm": tmp_path / "nowhere"})
+
+
 def test_what_has_no_wheel_is_built_if_it_is_pure_python(wheels: Path, model: Path, tmp_path: Path) -> None:
     source = tmp_path / "pure-2.0"
     (source / "pure").mkdir(parents=True)
