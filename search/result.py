@@ -32,7 +32,7 @@ def result(events: Events) -> dict[str, Any]:
         "found": _found(plan.best(record)),
         "submitted": _submitted(record, plan),
         "gpu_seconds": round(spent, 3),
-        "split": _split(record, spent),
+        "split": _split(events, record, spent),
         "check_seconds": round(sum(t.seconds.get("check", 0.0) for t in record.trials.values()), 3),
         "trials": len(record.trials),
         "outcomes": dict(Counter(trial.state.value for trial in record.trials.values())),
@@ -102,9 +102,13 @@ def _about(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _split(record: Record, spent: float) -> dict[str, float]:
+def _split(events: Events, record: Record, spent: float) -> dict[str, float]:
+    """GPU-seconds by what they went to; `lost` are attempts without a word, or void by the client."""
     trials = record.trials.values()
     parts = {part: sum(trial.devices * trial.seconds.get(part, 0.0) for trial in trials) for part in SPLIT}
+    lost = sum(event["gpu_seconds"] for event in events if event["event"] == "lost")
+    if lost:
+        parts["lost"] = lost
     idle = max(0.0, spent - sum(parts.values()))
     return {part: round(seconds, 3) for part, seconds in {**parts, "idle": idle}.items()}
 

@@ -37,6 +37,16 @@ def test_where_the_gpu_seconds_went(events: Events) -> None:
     assert outcome["trials"] == len(ended) == sum(outcome["outcomes"].values())
 
 
+def test_an_attempt_that_was_lost_is_not_idle_time(events: Events) -> None:
+    more = copy.deepcopy(events)
+    lost = {"event": "lost", "trial": 3, "attempt": 0, "why": "the client lagged", "gpu_seconds": 49.0}
+    at = next(n for n, event in enumerate(more) if event["event"] == "trial" and event["trial"] == 3)
+    more.insert(at, lost)
+    more[-1]["gpu_seconds"] += 49.0
+    split = result(more)["split"]
+    assert split == {**result(events)["split"], "lost": 49.0}
+
+
 def test_the_curve_rises_to_what_was_found(events: Events) -> None:
     curve = result(events)["curve"]
     scores = [point[1] for point in curve]
