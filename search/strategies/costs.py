@@ -77,9 +77,10 @@ def cost(record: Record, job: Job, scenario: Scenario, again: float = 1.0) -> fl
     return others.of(job.plans) if others else 0.0
 
 
-def slowest_start(record: Record) -> float | None:
-    """Seconds of the slowest start so far that ended in a server; None before there was one."""
-    return max((trial.seconds.get("start", 0.0) for trial in _served(record)), default=None)
+def slowest_start(record: Record, engine: str) -> float | None:
+    """Seconds of an engine's slowest start so far that ended in a server; None before there was one."""
+    own = (trial for trial in _served(record) if trial.engine == engine)
+    return max((trial.seconds.get("start", 0.0) for trial in own), default=None)
 
 
 def _served(record: Record) -> list[Trial]:

@@ -18,7 +18,7 @@ from search.strategies.strategy import Propose, Setting
 EXPLORED = ("default", "expert", "planner")
 
 SLOW = 3.0
-"""Times the slowest start so far that a start may take, and at least `START_SHARE` of the budget.
+"""Times its engine's slowest start so far that a start may take, and at least `START_SHARE` of the budget.
 
 What takes longer builds kernels that no other config uses: on an H200, vLLM with quantization=fp8_per_block
 was not ready after 254 s, where other configs took 61 at most.
@@ -46,17 +46,17 @@ class Exploring:
         if self.over(record) or not self._fits(record, left):
             return None
         seconds = None if left == float("inf") else round(left, 3)
-        limit = self._start_limit(record) if self._own else None
         tried = record.count("expert")
         if tried < len(self._experts):
-            engine, config = self._experts[tried]
-            return Job(engine, config, "expert", self._plans, rival, seconds, limit)
-        proposal = propose()
-        if proposal is None:
-            self.exhausted = True
-            return None
-        engine, config = proposal
-        return Job(engine, config, "planner", self._plans, rival, seconds, limit)
+            origin, (engine, config) = "expert", self._experts[tried]
+        else:
+            proposal = propose()
+            if proposal is None:
+                self.exhausted = True
+                return None
+            origin, (engine, config) = "planner", proposal
+        limit = self._start_limit(record, engine) if self._own else None
+        return Job(engine, config, origin, self._plans, rival, seconds, limit)
 
     def over(self, record: Record) -> bool:
         """Whether no proposal may follow, whatever the budget."""
@@ -70,9 +70,9 @@ class Exploring:
                 return Job(engine, config, "default", self._plans)
         return None
 
-    def _start_limit(self, record: Record) -> float | None:
-        """Seconds in which a server must be ready; None without a budget, or before one was ready."""
-        wall, slowest = self._setting.wall, slowest_start(record)
+    def _start_limit(self, record: Record, engine: str) -> float | None:
+        """Seconds in which a server must be ready; None without a budget, or before one of its engine was."""
+        wall, slowest = self._setting.wall, slowest_start(record, engine)
         if wall is None or slowest is None:
             return None
         return round(max(SLOW * slowest, START_SHARE * wall), 3)

@@ -93,8 +93,8 @@ def test_a_config_starts_again_in_the_share_of_its_first_start_that_its_engine_k
     assert cost(known, final(speed="high"), SCENARIO, 0.5) == pytest.approx(30.5 + whole)
     again = record(*known.trials.values(), trial(2, 25.0, *LADDER, speed="high"))
     assert cost(again, final(speed="high"), SCENARIO, 0.5) == pytest.approx(26.0 + whole)
-    assert slowest_start(again) == 60.0
-    assert slowest_start(Record()) is None
+    assert slowest_start(again, "made-up") == 60.0
+    assert slowest_start(again, "another") is None
 
 
 @pytest.mark.parametrize("letter", ["A", "B", "C", "D"])
