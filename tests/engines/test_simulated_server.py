@@ -277,7 +277,12 @@ def test_alone_ttft_and_tpot_are_the_models(model: Path, tmp_path: Path, shape: 
 
 
 def test_sixteen_streams_share_their_steps(model: Path, tmp_path: Path, shape: ModelShape) -> None:
-    records = timed(model, tmp_path, [body(each, 150) for each in PROMPTS], noise=0)
+    """The best of three rounds: a busy machine can only make them slower."""
+    rounds = []
+    for number in range(3):
+        (folder := tmp_path / str(number)).mkdir()
+        rounds.append(timed(model, folder, [body(each, 150) for each in PROMPTS], noise=0))
+    records = min(rounds, key=lambda each: statistics.median(map(tpot, each)))
     costs = performance.costs(Settings(), shape)
     size = statistics.fmean(record["prompt_tokens"] for record in records)
     step = step_seconds(costs, Work(decodes=16, context=round(16 * (size + 75))))
