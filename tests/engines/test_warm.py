@@ -232,6 +232,7 @@ def test_a_module_that_does_not_import_ahead_is_run_cold(
         assert said(server)["runs"] == ["__main__"]
 
 
+@pytest.mark.flaky(reruns=2, only_rerun="ServerCrashed")
 def test_one_that_was_killed_is_replaced_by_a_cold_start(stand: Stand, kept: Interpreters) -> None:
     pid = stand.prepare(kept).pid
     assert pid is not None

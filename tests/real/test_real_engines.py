@@ -248,6 +248,7 @@ def test_a_flag_that_vllm_does_not_know_costs_no_start(model: Model, tmp_path: P
     assert not (tmp_path / "server.log").exists()
 
 
+@pytest.mark.flaky(reruns=2, only_rerun="AssertionError")
 def test_a_warm_vllm_is_the_cold_one_but_sooner(
     vllm: Server, model: Model, tmp_path: Path, interpreters: Interpreters
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_worker_that_dies_loses_its_trial_which_is_asked_again(
     search(specs(trials=2, strategy="full"), run, observer=kill)
     events = events_of(run)
     assert killed
-    lost = [event for event in events if event["event"] == "lost"]
+    lost = [event for event in events if event["event"] == "lost" and "client" not in event["why"]]
     assert [(event["trial"], event["attempt"]) for event in lost] == [(0, 0)]
     assert lost[0]["gpu_seconds"] > 0
     again = [event["attempt"] for event in events if event["event"] == "ask" and event["trial"] == 0]
