@@ -218,7 +218,7 @@ def write_launchers(held: list[dict[str, Any]], target: Path) -> None:
         lines.append(f'export PATH={shlex.quote(str(target / "bin"))}:"$PATH"')
         script = target / "bin" / "ceiling"
         script.parent.mkdir(exist_ok=True)
-        start = f"{shlex.quote(sys.executable)} -c 'from studies.cli import main; main()'"
+        start = f"{shlex.quote(sys.executable)} -P -c 'from studies.cli import main; main()'"
         script.write_text(
             f"#!/bin/sh\n. {shlex.quote(str(target / 'env.sh'))}\n"
             f'PYTHONPATH={shlex.quote(str(envs / "harness"))} exec {start} "$@"\n'
