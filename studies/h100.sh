@@ -6,16 +6,19 @@
 # Everything it makes lies below WORK; `bash studies/h100.sh WORK keep FILE.tgz` packs what is worth keeping at any
 # moment. It begins no stage that cannot end within SECONDS (1500). STAGES chooses among them:
 #
-#     baselines  torch baselines side by side, and a first start of each engine, which builds kernels
-#     study      h100_short.yaml: both protocols on A, B, C and D, a cell a GPU
-#     joint      one search over all GPUs, vLLM and SGLang, on C
-#     pair       one trial of tensor-parallel 2
-#     smollm2    h100_smollm2.yaml: real weights, every gate on
-#     survey     60 configs of vLLM in C and B, for the race of search policies
+#     baselines    torch baselines side by side, and a first start of each engine, which builds kernels
+#     engines      h100_engines.yaml: vLLM and SGLang in one search, on A, B, C and D, a cell a GPU
+#     study        h100_short.yaml: both protocols on A, B, C and D (CELLS: only those of this pattern)
+#     parallel     one search over all GPUs, vLLM and SGLang, on C
+#     speculation  SmolLM2's real weights and every gate: flags of speculation in C and B, and beside them,
+#                  on the last two GPUs, one trial of tensor-parallel 2
+#     survey       60 configs of vLLM in C and B, for the race of search policies
 #
 # Other variables replace what it runs, so that it can be tried on any machine:
 #
 #     LANES=2 ENGINES=simulated MODEL=smollm2-135m PROFILE=smoke STUDY=mine.yaml BUDGET=40s bash ...
+#
+# Two ranks of vLLM may fuse or speed up their all-reduce by NVLink multicast, which some hosts must not use: it is off.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 work=$1
@@ -58,6 +61,26 @@ checks() { # GPU ENGINE...
     done
 }
 
+study() { # NAME FILE OPTIONS...: the cells of a study side by side, within what is left
+    local name=$1
+    shift
+    timeout -s INT "$(left)" ceiling study "$@" --at-once "$lanes" --resume \
+        --runs "$work/runs" > "$work/$name.txt" 2> "$work/$name-progress.txt"
+}
+
+speculation() { # GPU SCENARIO
+    on "$1" timeout -s INT "$(left)" ceiling search --scenario "$2" --profile "$profile" --model smollm2-135m \
+        --engine "${ENGINES:-vllm}" --space "${SPECULATION:-$here/spaces/vllm-speculation.yaml}" \
+        --quality past-tense --budget "${SHORT_BUDGET:-6m}" --no-baseline \
+        --run "$work/runs/speculation-$2" > "$work/speculation-$2.txt" 2>&1
+}
+
+pair() {
+    CUDA_VISIBLE_DEVICES=2,3 VLLM_ALLREDUCE_USE_SYMM_MEM=0 VLLM_FLASHINFER_ALLREDUCE_BACKEND=trtllm search pair \
+        --engine vllm --devices 2 --set tensor-parallel-size=2 --no-baseline --trials 1 --budget 10m \
+        --set compilation-config.pass_config.fuse_allreduce_rms=false
+}
+
 search() { # NAME OPTIONS...: one search within what is left
     local name=$1
     shift
@@ -66,7 +89,7 @@ search() { # NAME OPTIONS...: one search within what is left
 }
 
 wants() { # STAGE SECONDS: is it asked for, and is there time?
-    [[ " ${STAGES:-baselines study joint pair} " == *" $1 "* ]] && [ "$(left)" -gt "$2" ] && say "$1, $(left) s left"
+    [[ " ${STAGES:-baselines engines study parallel speculation} " == *" $1 "* ]] && [ "$(left)" -gt "$2" ] && say "$1, $(left) s left"
 }
 
 ceiling doctor > "$work/doctor-before.txt" 2>&1
@@ -78,20 +101,20 @@ if wants baselines 200; then
     checks $((3 % lanes)) ${ENGINES:-sglang} &
     wait
 fi
-if wants study 120; then
-    timeout -s INT "$(left)" ceiling study "${STUDY:-$here/h100_short.yaml}" --at-once "$lanes" --resume \
-        --runs "$work/runs" > "$work/study.txt" 2> "$work/study-progress.txt"
+if wants engines 300; then
+    study engines "${JOINT_STUDY:-$here/h100_engines.yaml}"
 fi
-if wants joint 280; then
-    search "joint-${lanes}x" --engine "${ENGINES:-vllm,sglang}" --devices "$lanes" --budget "${BUDGET:-16m}" --no-baseline
+if wants study 300; then
+    study study "${STUDY:-$here/h100_short.yaml}" --cell "${CELLS:-*}"
 fi
-if wants pair 300; then
-    CUDA_VISIBLE_DEVICES=0,1 search pair --engine vllm --devices 2 --set tensor-parallel-size=2 --trials 1 --budget 16m \
-        --no-baseline
+if wants parallel 280; then
+    search "parallel-${lanes}x" --engine "${ENGINES:-vllm,sglang}" --devices "$lanes" --budget "${BUDGET:-16m}" --no-baseline
 fi
-if wants smollm2 120; then
-    timeout -s INT "$(left)" ceiling study "$here/h100_smollm2.yaml" --at-once 2 --resume \
-        --runs "$work/runs" > "$work/smollm2.txt" 2> "$work/smollm2-progress.txt"
+if wants speculation 200; then
+    speculation 0 C &
+    speculation $((1 % lanes)) B &
+    [ "$lanes" -ge 4 ] && pair &
+    wait
 fi
 if wants survey 120; then
     search survey --strategy survey --also B --planner random --engine "${ENGINES:-vllm}" --devices "$lanes" \
