@@ -22,6 +22,7 @@ class KeeperProcess:
     def __init__(self, spec: Mapping[str, Any], env: Mapping[str, str]) -> None:
         self.pid: int | None = None
         self._fit: bool | None = None
+        self._handed = self._taken = False
         self._code: int | None = None
         self._ended = False
         self._unread = b""
@@ -78,7 +79,13 @@ class KeeperProcess:
             self._input.flush()
         except BrokenPipeError:
             return False
+        self._handed = True
         return True
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its interpreter died with a launch on the way that it never took."""
+        return self.death() is not None and self._handed and not self._taken
 
     def wait(self, seconds: float) -> None:
         """Return when the keeper says something, or after some seconds."""
@@ -124,5 +131,7 @@ class KeeperProcess:
             self._code = said["code"]
         elif said["event"] == "warm":
             self._fit = said["fit"]
+        elif said["event"] == "taken":
+            self._taken = True
         else:
             self._ended = True

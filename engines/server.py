@@ -160,9 +160,7 @@ class Server:
         self.log.write_bytes(b"")
         self.held = Held.before(self._devices, self._inventory)
         self._oom_kills = _oom_kills()
-        self._keeper = self._warm_keeper() or KeeperProcess(
-            self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()}
-        )
+        self._keeper = self._warm_keeper() or self._cold_keeper()
         if self._interpreters is not None:
             self._interpreters.prepare(
                 self.engine,
@@ -181,6 +179,11 @@ class Server:
             return None
         self._id = interpreter.id
         return interpreter.hand_over(self.launch, self._keeper_spec())
+
+    def _cold_keeper(self) -> KeeperProcess:
+        return KeeperProcess(
+            self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()}
+        )
 
     def _keeper_spec(self) -> dict[str, object]:
         detached = self.launch.container is not None
@@ -210,7 +213,10 @@ class Server:
         pause = _FIRST_PAUSE
         while not (answers(self.port) and self.engine.ready(self.url)):
             how = self._keeper.death()
-            if how is not None:
+            if self._keeper.lapsed:
+                self._keeper.end(_KEEPER_SECONDS)
+                self._keeper = self._cold_keeper()
+            elif how is not None:
                 raise self._crashed(f"{how} before it was ready", CrashClass.UNKNOWN)
             if time.monotonic() > deadline:
                 raise ServerCrashed(

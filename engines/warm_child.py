@@ -8,8 +8,11 @@ socket to the keeper. On it goes one line once the imports are done:
     {"event": "warm", "fit": true, "seconds": S, "missing": [MODULE], "threads": N}
     {"event": "warm", "fit": false, "why": TEXT}
 
-and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log`). Then this process does
-what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
+and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log`), which is answered by
+
+    {"event": "taken"}
+
+Then this process does what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
 does not import, or an import touched a GPU, after which nothing may be forked), it begins anew as an empty
 interpreter, which leaves the GPU, and executes the launch's argv: the same process becomes the cold server.
 The socket's end means that no launch will come.
@@ -51,9 +54,10 @@ def main() -> None:
     if why:
         _begin_anew(plan, why)
     threads = len(os.listdir("/proc/self/task"))
-    _say(fit=True, seconds=round(time.monotonic() - began, 2), missing=missing, threads=threads)
+    _say(event="warm", fit=True, seconds=round(time.monotonic() - began, 2), missing=missing, threads=threads)
     launch = _launch()
     if launch is not None:
+        _say(event="taken")
         _move(launch, plan["log"])
         _become(launch, plan["module"], first)
 
@@ -63,9 +67,10 @@ def _begin_anew(plan: dict, why: str) -> None:  # type: ignore[type-arg]
 
 
 def _wait_unfit(plan: dict) -> None:  # type: ignore[type-arg]
-    _say(fit=False, why=plan["unfit"])
+    _say(event="warm", fit=False, why=plan["unfit"])
     launch = _launch()
     if launch is not None:
+        _say(event="taken")
         _move(launch, plan["log"])
         os.write(2, f"a cold start: {plan['unfit']}\n".encode())
         os.execvpe(launch["argv"][0], launch["argv"], launch["env"])
@@ -120,7 +125,7 @@ def _normal() -> None:
 
 def _say(**event: object) -> None:
     with contextlib.suppress(OSError):
-        os.write(0, json.dumps({"event": "warm", **event}).encode() + b"\n")
+        os.write(0, json.dumps(event).encode() + b"\n")
 
 
 def _launch() -> dict | None:  # type: ignore[type-arg]

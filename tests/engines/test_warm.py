@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -232,7 +233,6 @@ def test_a_module_that_does_not_import_ahead_is_run_cold(
         assert said(server)["runs"] == ["__main__"]
 
 
-@pytest.mark.flaky(reruns=2, only_rerun="ServerCrashed")
 def test_one_that_was_killed_is_replaced_by_a_cold_start(stand: Stand, kept: Interpreters) -> None:
     pid = stand.prepare(kept).pid
     assert pid is not None
@@ -240,6 +240,19 @@ def test_one_that_was_killed_is_replaced_by_a_cold_start(stand: Stand, kept: Int
     with stand.server(kept) as server:
         assert not server.warm
         assert server.alive()
+
+
+def test_one_that_dies_with_the_launch_on_its_way_is_replaced_by_a_cold_start(
+    stand: Stand, kept: Interpreters
+) -> None:
+    pid = stand.prepare(kept).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+    with stand.server(kept) as server:
+        assert not server.warm
+        assert server.alive()
+    assert "exit code" not in server.log.read_text()
 
 
 def test_it_imports_on_idle_cores_only(stand: Stand, subject: Warmed, kept: Interpreters) -> None:
