@@ -181,9 +181,7 @@ class Server:
         return interpreter.hand_over(self.launch, self._keeper_spec())
 
     def _cold_keeper(self) -> KeeperProcess:
-        return KeeperProcess(
-            self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()}
-        )
+        return KeeperProcess(self._keeper_spec(), {**clean_environment(self.launch.argv[0]), **self._marks()})
 
     def _keeper_spec(self) -> dict[str, object]:
         detached = self.launch.container is not None

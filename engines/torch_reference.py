@@ -18,7 +18,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ NICE = 10
 ROOM = 1.3
 """Memory that the pass may need, by the memory of the weights."""
 PLENTY = 2 << 30
+
+TOGETHER = 16384
+"""Tokens, prompts and answers, of a batch of own answers."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -134,24 +137,61 @@ def penalised(logits: Any, tokens: Sequence[int], before: Sequence[int], penalty
     return changed
 
 
-def continued(model: Any, ends: Sequence[int], item: dict[str, Any]) -> dict[str, list[int]]:
-    """The model's own greedy answer of `generate` tokens to an item's prompt."""
+def continued(
+    model: Any, ends: Sequence[int], items: Mapping[int, dict[str, Any]]
+) -> Iterator[tuple[int, list[int]]]:
+    """The model's own greedy answers of `generate` tokens to items by place, batch by batch."""
+    lengths = {place: (len(item["prompt"]), item["generate"]) for place, item in items.items()}
+    for batch in batches(lengths):
+        yield from zip(batch, _greedy(model, ends, [items[place] for place in batch]), strict=True)
+
+
+def batches(lengths: Mapping[int, tuple[int, int]]) -> Iterator[list[int]]:
+    """Places of items that are worked out together, from their tokens of prompt and answer.
+
+    A batch has answers of one length and prompts of like lengths, and at most `TOGETHER` tokens, padding
+    counted, unless one item has more.
+    """
+    batch: list[int] = []
+    room = 0
+    for place, (prompt, answer) in sorted(lengths.items(), key=lambda one: (one[1][1], -one[1][0])):
+        if batch and (len(batch) == room or lengths[batch[0]][1] != answer):
+            yield batch
+            batch = []
+        if not batch:
+            room = max(1, TOGETHER // (prompt + answer))
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _greedy(model: Any, ends: Sequence[int], items: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """Answers to items of one batch; a batch that is too large for the device is halved."""
     import torch
     from transformers import GenerationConfig
 
-    count = item["generate"]
-    inputs = torch.tensor([item["prompt"]], device=model.device)
-    model.generation_config = GenerationConfig(pad_token_id=min(ends, default=0))
-    with torch.inference_mode():
-        out = model.generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            do_sample=False,
-            max_new_tokens=count,
-            min_new_tokens=count,
-            eos_token_id=list(ends) or None,
-        )
-    return {"answer": out[0, inputs.shape[1] :].tolist()}
+    count, width = items[0]["generate"], max(len(item["prompt"]) for item in items)
+    padding = min(ends, default=0)
+    padded = [[padding] * (width - len(item["prompt"])) + item["prompt"] for item in items]
+    shown = [[0] * (width - len(item["prompt"])) + [1] * len(item["prompt"]) for item in items]
+    model.generation_config = GenerationConfig(pad_token_id=padding)
+    try:
+        with torch.inference_mode():
+            out = model.generate(
+                torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(shown, device=model.device),
+                do_sample=False,
+                max_new_tokens=count,
+                min_new_tokens=count,
+                eos_token_id=list(ends) or None,
+            )
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+        half = len(items) // 2
+        return _greedy(model, ends, items[:half]) + _greedy(model, ends, items[half:])
+    answers: list[list[int]] = out[:, width:].tolist()
+    return answers
 
 
 def _finite(value: float) -> float:
@@ -176,9 +216,11 @@ def results(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "load_seconds": round(time.monotonic() - began, 2),
     }
     with Path(options.input).open(encoding="utf-8") as lines:
-        for line in lines:
-            item = json.loads(line)
-            yield (continued if "generate" in item else judged)(model, ends, item)
+        items = [json.loads(line) for line in lines]
+    own = {place: item for place, item in enumerate(items) if "generate" in item}
+    answers = dict(continued(model, ends, own))
+    for place, item in enumerate(items):
+        yield {"answer": answers[place]} if place in own else judged(model, ends, item)
 
 
 def parser() -> argparse.ArgumentParser:

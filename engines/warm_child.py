@@ -12,9 +12,10 @@ and from it comes one line, a launch like a keeper's (`argv`, `env`, `cwd`, `log
 
     {"event": "taken"}
 
-Then this process does what `python -m module` would have done, with the imports behind it. If it is not fit for that (the module
-does not import, or an import touched a GPU, after which nothing may be forked), it begins anew as an empty
-interpreter, which leaves the GPU, and executes the launch's argv: the same process becomes the cold server.
+Then this process does what `python -m module` would have done, with the imports behind it. If it is not fit
+for that (the module does not import, or an import touched a GPU, after which nothing may be forked), it
+begins anew as an empty interpreter, which leaves the GPU, and executes the launch's argv: the same process
+becomes the cold server.
 The socket's end means that no launch will come.
 """
 

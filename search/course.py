@@ -7,14 +7,14 @@ stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from engines.contract import Config
 from engines.space import Space, SpaceError
 from scenarios.ledger import LedgerError
 from scenarios.scenario import Scenario
-from scenarios.trial import Decide, State, Trial
+from scenarios.trial import Decide, Phase, State, Trial
 from search.joint import merged, split
 from search.planners import Planner
 from search.record import Ask, Job, Record
@@ -151,6 +151,16 @@ def _mismatch(number: int, recorded: Job, job: Job | None) -> str:
         f"trial {number} had {name} {then[name]}, but this version proposes {now.get(name, _NOTHING)}: "
         "resume with the version that began the search, or start a new --run"
     )
+
+
+def charged(phases: Sequence[tuple[float, str]], until: float) -> float:
+    """Seconds from an attempt's launch to `until`, less those in which its answers were checked.
+
+    `phases` are when (seconds of the clock) it entered each, in order; the launch is the first.
+    """
+    ends = [*(at for at, _ in phases[1:]), until]
+    spans = zip(phases, ends[: len(phases)], strict=True)
+    return sum(end - at for (at, phase), end in spans if phase != Phase.CHECKING.value)
 
 
 def _given_up(ask: Ask, why: str) -> Trial:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engines.contract import Engine
@@ -18,7 +18,7 @@ from engines.host import Host
 from scenarios.meter import Meter
 from scenarios.trial import Phase, State, TrialSpec
 from scenarios.trial_run import refused
-from search.course import Course
+from search.course import Course, charged
 from search.record import Ask
 from search.worker import SIMULATION, Task, trainable
 
@@ -63,8 +63,12 @@ class Flight:
     ask: Ask
     slots: tuple[int, ...]
     deadline: float | None
-    launched: float | None = None
-    checking: bool = False
+    phases: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def checking(self) -> bool:
+        """Whether its answers are held against the model now."""
+        return bool(self.phases) and self.phases[-1][1] == Phase.CHECKING.value
 
 
 class Driver:
@@ -134,11 +138,11 @@ class Driver:
         if event["event"] == "phase" and event["phase"] == Phase.STARTING.value:
             self._launched(flight)
         if event["event"] == "phase":
-            self._lent(flight, checking=event["phase"] == Phase.CHECKING.value)
+            self._enters(flight, event["phase"])
         if event["event"] != "trial":
             self.course.take(event)
             return
-        self._lent(flight, checking=False)
+        self._enters(flight, Phase.STOPPING.value)
         why = self._void(flight, event)
         if why is not None:
             self.course.lose(flight.ask, why, event["gpu_seconds"], counts=True)
@@ -188,21 +192,20 @@ class Driver:
 
     def _launched(self, flight: Flight) -> None:
         self._began = True
-        flight.launched = time.monotonic()
         self.meter.start()
         if flight.deadline is None and flight.ask.left != float("inf"):
             flight.deadline = time.time() + flight.ask.left
 
-    def _lent(self, flight: Flight, *, checking: bool) -> None:
+    def _enters(self, flight: Flight, phase: str) -> None:
         """Holding answers against the model is the scorer's work: uncharged, with time of its own."""
-        if flight.checking != checking:
-            flight.checking = checking
-            slots = len(flight.slots)
-            self.meter.lend(slots if checking else -slots)
+        before = flight.checking
+        flight.phases.append((time.time(), phase))
+        if flight.checking != before:
+            self.meter.lend(len(flight.slots) if flight.checking else -len(flight.slots))
 
     def _lose(self, flight: Flight, why: str, *, counts: bool) -> None:
-        self._lent(flight, checking=False)
-        held = 0.0 if flight.launched is None else time.monotonic() - flight.launched
+        held = charged(flight.phases, time.time())
+        self._enters(flight, Phase.STOPPING.value)
         self.course.lose(flight.ask, why, held * len(flight.slots), counts=counts)
         if not self._began and sum(self.course.record.losses.values()) >= FUTILE:
             raise WorkersDie(f"Ray's workers die before a trial starts: {why}")

@@ -17,11 +17,11 @@ from scenarios.ledger import Ledger, LedgerError, header
 from scenarios.meter import Meter
 from scenarios.quality.admission import admit
 from scenarios.scenario import Plan
-from scenarios.trial import Observer, Phase, TrialSpec
+from scenarios.trial import Observer, TrialSpec
 from scenarios.workload import build
 from search import planners, strategies
 from search.cluster import connected, resource, worker_hosts
-from search.course import Course
+from search.course import Course, charged
 from search.driver import INTERRUPTED, Closing, Driver, drive, interruptible
 from search.result import result
 from search.spec import Prepared, SearchError, SearchSpec, prepare, same_search
@@ -151,14 +151,12 @@ def _close_flights(course: Course, ledger: Ledger) -> None:
         return
     last = ledger.events[-1]["at"]
     for ask in course.record.in_flight:
-        launches = [
-            event["at"]
+        phases = [
+            (event["at"], event["phase"])
             for event in ledger.events
-            if event["event"] == "phase"
-            and (event["trial"], event["attempt"]) == (ask.number, ask.attempt)
-            and event["phase"] == Phase.STARTING.value
+            if event["event"] == "phase" and (event["trial"], event["attempt"]) == (ask.number, ask.attempt)
         ]
-        course.lose(ask, "the driver died", last - launches[0] if launches else 0.0, counts=False)
+        course.lose(ask, "the driver died", charged(phases, last), counts=False)
 
 
 def _measure_baseline(prepared: Prepared, ledger: Ledger, observer: Observer | None) -> None:
