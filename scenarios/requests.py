@@ -35,7 +35,17 @@ PIECE = 64
 """Chunks of an answer that one figure of `Reduced.pieces` covers."""
 PIECED = 256
 """Requests whose answers are cut into pieces: a server of one request at a time gets fewer."""
-SHAPE = ("last", "bursts", "first_gap", "gap", "largest", "per_burst", "burst_spread", "repetition")
+SHAPE = (
+    "last",
+    "bursts",
+    "first_gap",
+    "gap",
+    "slow_gap",
+    "largest",
+    "per_burst",
+    "burst_spread",
+    "repetition",
+)
 
 
 class Sketch:
@@ -139,9 +149,9 @@ def _shape(times: Floats, tokens: Ints, text: str) -> dict[str, float]:
     """How the content arrived.
 
     `bursts`: arrivals, chunks close together being one. `first_gap`: from the first arrival to the second.
-    `gap`: the median between later ones. `largest`: share of all tokens that the fullest arrival brought.
-    `per_burst`: tokens an arrival; `burst_spread`: how much that varies, relative to its mean, the last
-    arrival left out. `first_tokens`: tokens of the first chunk.
+    `gap`: the median between later ones, `slow_gap`: their 90th percentile. `largest`: share of all tokens
+    that the fullest arrival brought. `per_burst`: tokens an arrival; `burst_spread`: how much that varies,
+    relative to its mean, the last arrival left out. `first_tokens`: tokens of the first chunk.
     """
     if not len(times):
         return {**dict.fromkeys(SHAPE, float("nan")), "first_tokens": 0.0}
@@ -154,6 +164,7 @@ def _shape(times: Floats, tokens: Ints, text: str) -> dict[str, float]:
         "bursts": float(len(starts)),
         "first_gap": float(gaps[0]) if len(gaps) else float("nan"),
         "gap": float(np.median(gaps[1:])) if len(gaps) > 1 else float("nan"),
+        "slow_gap": float(np.quantile(gaps[1:], 0.9)) if len(gaps) > 1 else float("nan"),
         "largest": float(sums.max()) / total,
         "per_burst": total / len(starts),
         "burst_spread": float(sums[:-1].std() / max(sums[:-1].mean(), 1e-9)) if len(sums) > 2 else 0.0,

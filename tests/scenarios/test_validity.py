@@ -62,6 +62,14 @@ def later(at: float) -> list[float]:
     return [at + TTFT + place * TPOT for place in range(19)]
 
 
+DRAFTED = [1] * 5 + [3] * 5
+
+
+def with_drafts(at: float) -> list[float]:
+    """A server that speculates: steps that find no draft, the first ones among them, take much longer."""
+    return [at + TTFT + TPOT * steps for steps in (0, 3.5, 7, 10.5, 14, 15, 16, 17, 18, 19)]
+
+
 def test_an_honest_server_is_valid() -> None:
     assert codes(honest()) == []
 
@@ -136,8 +144,9 @@ def test_what_is_wrong_with_the_text_has_its_code(code: str, made: list[Row]) ->
         some(lambda key, at: {"tpot": TPOT * 3}),
         some(lambda key, at: {"date_offset": 2.0}),
         some(lambda key, at: {"date_offset": None}),
+        some(lambda key, at: {"tokens": DRAFTED, "chunk_times": with_drafts(at)}),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_an_honest_neighbour_is_valid(made: list[Row]) -> None:
     assert codes(made) == []
