@@ -19,7 +19,7 @@ import psutil
 from engines.host import Device, tenants
 from engines.nvml import NVML, Inventory
 from scenarios.load.plan import Target
-from scenarios.processes import Process, Times, below, lineage, processes, times
+from scenarios.processes import Process, Times, below, between, lineage, processes, times
 
 FORWARDERS = frozenset({"docker-proxy", "rootlessport", "slirp4netns", "pasta", "conmon"})
 """Listeners that stand for a container's server, whose own processes cannot be told from anybody's."""
@@ -139,7 +139,9 @@ def _between(first: _Look, last: _Look) -> Bystanders:
     spent = last.times - first.times
     level = max((one.nice for pid, one in last.processes.items() if pid in server), default=0)
     took = {
-        pid: one.since(first.processes.get(pid)) for pid, one in last.processes.items() if one.nice <= level
+        pid: seconds
+        for pid, seconds in between(first.processes, last.processes).items()
+        if last.processes[pid].nice <= level
     }
     used = {pid: seconds for pid, seconds in took.items() if pid not in ours | server and seconds > 0}
     busy = spent.normal + (spent.niced if level > 0 else 0.0)

@@ -23,11 +23,10 @@ class Process:
     own: float
     children: float
 
-    def since(self, before: Process | None) -> float:
-        """CPU seconds since an earlier look, those of children that ended included."""
-        if before is None or before.start != self.start:
-            return self.own + self.children
-        return self.own - before.own + self.children - before.children
+    @property
+    def spent(self) -> float:
+        """CPU seconds since its start, those of children that ended included."""
+        return self.own + self.children
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,26 @@ def times() -> Times:
             sums = [a + float(b) * _TICK for a, b in zip(sums, values[:8], strict=True)]
     user, nice, system, idle, waiting, interrupts, soft, stolen = sums
     return Times(len(mine), user + system + interrupts + soft, nice, idle + waiting, stolen)
+
+
+def between(first: Mapping[int, Process], last: Mapping[int, Process]) -> dict[int, float]:
+    """CPU seconds of each process of the last look since the first one.
+
+    A child that ended counts for whoever waited for it, and there with all that it ever spent: what it had
+    spent by the first look is taken off again.
+    """
+    old = {pid for pid, one in last.items() if pid in first and first[pid].start == one.start}
+    inherited = {pid: last[pid].children - first[pid].children for pid in old}
+    for pid in first.keys() - old:
+        heir = first[pid].parent
+        while heir in first and heir not in old:
+            heir = first[heir].parent
+        if heir in old and first[pid].spent <= inherited[heir]:
+            inherited[heir] -= first[pid].spent
+    return {
+        pid: last[pid].own - first[pid].own + inherited[pid] if pid in old else one.spent
+        for pid, one in last.items()
+    }
 
 
 def below(tops: Collection[int], table: Mapping[int, Process]) -> set[int]:

@@ -76,9 +76,9 @@ speculation() { # GPU SCENARIO
 }
 
 pair() {
-    CUDA_VISIBLE_DEVICES=2,3 VLLM_ALLREDUCE_USE_SYMM_MEM=0 VLLM_FLASHINFER_ALLREDUCE_BACKEND=trtllm search pair \
-        --engine vllm --devices 2 --set tensor-parallel-size=2 --no-baseline --trials 1 --budget 10m \
-        --set compilation-config.pass_config.fuse_allreduce_rms=false
+    CUDA_VISIBLE_DEVICES=2,3 search pair --engine vllm --devices 2 --set tensor-parallel-size=2 --no-baseline \
+        --trials 1 --budget 10m --set compilation-config.pass_config.fuse_allreduce_rms=false \
+        --set env.VLLM_ALLREDUCE_USE_SYMM_MEM=0 --set env.VLLM_FLASHINFER_ALLREDUCE_BACKEND=trtllm
 }
 
 search() { # NAME OPTIONS...: one search within what is left
@@ -117,8 +117,10 @@ if wants speculation 200; then
     wait
 fi
 if wants survey 120; then
+    alone=()
+    [ "$lanes" -ge 2 ] && [ -z "${ENGINES:-}" ] && alone=(--fix tensor-parallel-size --fix data-parallel-size)
     search survey --strategy survey --also B --planner random --engine "${ENGINES:-vllm}" --devices "$lanes" \
-        --trials "${TRIALS:-64}" --no-baseline
+        "${alone[@]}" --trials "${TRIALS:-64}" --no-baseline
 fi
 
 ceiling doctor > "$work/doctor-after.txt" 2>&1

@@ -18,13 +18,15 @@ from search.strategies.strategy import Propose, Setting
 EXPLORED = ("default", "expert", "planner")
 
 SLOW = 3.0
-"""Times its engine's slowest start so far that a start may take, and at least `START_SHARE` of the budget.
+"""Times its engine's slowest start so far that a start may take, and at least `START_SHARE` of the budget
+or, where there is none, `START_LEAST` seconds.
 
 What takes longer builds kernels that no other config uses: on an H200, vLLM with quantization=fp8_per_block
 was not ready after 254 s, where other configs took 61 at most.
 """
 
 START_SHARE = 0.1
+START_LEAST = 60.0
 
 
 class Exploring:
@@ -71,11 +73,11 @@ class Exploring:
         return None
 
     def _start_limit(self, record: Record, engine: str) -> float | None:
-        """Seconds in which a server must be ready; None without a budget, or before one of its engine was."""
+        """Seconds in which a server must be ready; None before one of its engine was."""
         wall, slowest = self._setting.wall, slowest_start(record, engine)
-        if wall is None or slowest is None:
+        if slowest is None:
             return None
-        return round(max(SLOW * slowest, START_SHARE * wall), 3)
+        return round(max(SLOW * slowest, START_LEAST if wall is None else START_SHARE * wall), 3)
 
     def _fits(self, record: Record, left: float) -> bool:
         """Any engine may be proposed: the dearest one must fit."""

@@ -19,7 +19,7 @@ import pytest
 from engines.host import Device
 from engines.nvml import Tenant
 from scenarios.bystanders import Bystanders, Watch
-from scenarios.processes import below, lineage, processes, times
+from scenarios.processes import below, between, lineage, processes, times
 from tests.engines.fake_gpus import FakeGpu, FakeGpus
 
 SPIN = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
@@ -198,7 +198,7 @@ def test_the_table_of_processes() -> None:
     spent = times() - before
     assert spent.cores == len(os.sched_getaffinity(0))
     assert spent.normal + spent.niced >= 0.05
-    assert processes()[me].since(table[me]) >= 0.05
+    assert between(table, processes())[me] >= 0.05
 
 
 @pytest.mark.parametrize("share", [None, 0.4])

@@ -223,6 +223,9 @@ def test_a_start_that_takes_far_longer_than_others_is_ended_and_taught(tmp_path:
     assert {event["start_limit"] for event in asked if event["origin"] in ("default", "final")} == {None}
     late = [event for event in trials(events, "planner") if event["crash"] == "start-timeout"]
     assert late and all(event["state"] == "crashed" for event in late)
+    survey = Search(tmp_path / "survey", world, strategy="survey", wall=None, trials=8).begin()
+    unhurried = {e["start_limit"] for e in survey if e["event"] == "ask" and e["origin"] == "planner"}
+    assert unhurried == {60.0}
     published = Search(tmp_path / "published", World(hill), strategy="published", wall=1500.0).begin()
     assert {e["start_limit"] for e in published if e["event"] == "ask"} == {None}
 
