@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from engines import argv, cli_flags, guards
-from engines.contract import Capabilities, Config, CrashClass, Infeasible, Launch, Model
-from engines.crash_log import classify
+from engines import argv, guards
+from engines.adapter import Adapter
+from engines.contract import Capabilities, Config, Infeasible, Launch, Model
 from engines.health import answers
 from engines.host import Host, this_host
 from engines.model_shape import ModelShape, shape_of
-from engines.runtime import Runtime, find
-from engines.space import Space
-from engines.space_file import written
+from engines.runtime import Runtime
 
 MODULE = "sglang.launch_server"
 
@@ -22,7 +21,7 @@ HEALTH_SECONDS = 1.9
 """SGLang's /health waits for a token of its own and looks once a second whether it has come."""
 
 
-class SGLang:
+class SGLang(Adapter):
     """SGLang's adapter."""
 
     name = "sglang"
@@ -31,21 +30,9 @@ class SGLang:
         force_length=True, usage=True, logprobs=True, reset_prefix_cache="/flush_cache"
     )
 
-    def __init__(self) -> None:
-        self.default_config: Config = {}
-
-    def runtime(self) -> Runtime:
-        """An environment or interpreter that has SGLang. Raises EngineNotInstalled."""
-        return find(self.name)
-
-    def space(self, host: Host) -> Space:
-        """The space of the installed release on this host."""
-        runtime = self.runtime()
-        return written(self.name, runtime.version).space(host, runtime.version, self._listed())
-
-    def flags(self) -> frozenset[str]:
-        """Flags that the installed release lists."""
-        return frozenset(self._listed())
+    def help(self, runtime: Runtime) -> Sequence[str]:
+        """The server's own."""
+        return runtime.launch(["-m", MODULE, "--help"], {}, gpus=this_host().kind == "cuda").argv
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
         """`python -m sglang.launch_server ...`. Raises UnsupportedFlag."""
@@ -85,18 +72,9 @@ class SGLang:
         """Tensor x pipeline x data parallel."""
         return math.prod(int(config.get(size, 1)) for size in ("tp-size", "pp-size", "dp-size"))
 
-    def crash(self, tail: str) -> CrashClass:
-        """Class of a death from the tail of the log."""
-        return classify(tail)
-
     def start_timeout(self, config: Config) -> float:
         """Seconds. Kernels are built and graphs captured for minutes at a first start."""
         return 900.0
-
-    def _listed(self) -> cli_flags.Listed:
-        runtime = self.runtime()
-        ask = runtime.launch(["-m", MODULE, "--help"], {}, gpus=this_host().kind == "cuda")
-        return cli_flags.ask(self.name, runtime, ask.argv)
 
 
 def _check_speculation(config: Config, model: Model) -> None:

@@ -7,17 +7,17 @@ it takes neither `ignore_eos` nor `min_tokens`, which its capabilities say.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from engines import argv, cli_flags, guards
+from engines import argv, guards
+from engines.adapter import Adapter
 from engines.contract import Capabilities, Config, CrashClass, Infeasible, Launch, Model
 from engines.crash_log import classify
 from engines.health import answers
 from engines.host import Host, this_host
 from engines.model_shape import ModelShape, shape_of
-from engines.runtime import Runtime, find
-from engines.space import Space
-from engines.space_file import written
+from engines.runtime import Runtime
 
 QUIET = {"HF_HUB_OFFLINE": "1", "USAGE_STATS": "off", "DO_NOT_TRACK": "1"}
 
@@ -28,28 +28,16 @@ _SIGNS = (
 )
 
 
-class TGI:
+class TGI(Adapter):
     """TGI's adapter."""
 
     name = "tgi"
     real = True
     capabilities = Capabilities(force_length=False, usage=True, logprobs=True, names_model=False)
 
-    def __init__(self) -> None:
-        self.default_config: Config = {}
-
-    def runtime(self) -> Runtime:
-        """The launcher. Raises EngineNotInstalled."""
-        return find(self.name)
-
-    def space(self, host: Host) -> Space:
-        """The space of the installed release on this host."""
-        runtime = self.runtime()
-        return written(self.name, runtime.version).space(host, runtime.version, self._listed())
-
-    def flags(self) -> frozenset[str]:
-        """Flags that the installed launcher lists."""
-        return frozenset(self._listed())
+    def help(self, runtime: Runtime) -> Sequence[str]:
+        """The launcher's own."""
+        return runtime.launch(["--help"], {}).argv
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
         """`text-generation-launcher ...`. Raises UnsupportedFlag, and Infeasible for random weights."""
@@ -102,10 +90,6 @@ class TGI:
     def start_timeout(self, config: Config) -> float:
         """Seconds. The launcher warms up and measures its batch limits before it answers."""
         return 900.0
-
-    def _listed(self) -> cli_flags.Listed:
-        runtime = self.runtime()
-        return cli_flags.ask(self.name, runtime, runtime.launch(["--help"], {}).argv)
 
 
 def _check_weights(model: Model) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from engines import argv, cli_flags, guards
-from engines.contract import Capabilities, Config, CrashClass, Launch, Model
-from engines.crash_log import classify
+from engines import argv, guards
+from engines.adapter import Adapter
+from engines.contract import Capabilities, Config, Launch, Model
 from engines.health import answers
 from engines.host import Host
 from engines.model_shape import shape_of
-from engines.runtime import Runtime, find
-from engines.space import Space
-from engines.space_file import written
+from engines.runtime import Runtime
 
 SERVER = Path(__file__).with_name("torch_server.py")
 """A script for the engine's own interpreter; it imports nothing of ours."""
@@ -20,28 +19,16 @@ SERVER = Path(__file__).with_name("torch_server.py")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-class Torch:
+class Torch(Adapter):
     """The adapter of the naive PyTorch server."""
 
     name = "torch"
     real = True
     capabilities = Capabilities(force_length=True, usage=True, logprobs=False)
 
-    def __init__(self) -> None:
-        self.default_config: Config = {}
-
-    def runtime(self) -> Runtime:
-        """An environment or interpreter that has torch and transformers. Raises EngineNotInstalled."""
-        return find(self.name)
-
-    def space(self, host: Host) -> Space:
-        """The server's few flags; as the baseline it runs without any."""
-        runtime = self.runtime()
-        return written(self.name, runtime.version).space(host, runtime.version, self._listed())
-
-    def flags(self) -> frozenset[str]:
-        """Flags that the server lists."""
-        return frozenset(self._listed())
+    def help(self, runtime: Runtime) -> Sequence[str]:
+        """The server's own."""
+        return [*runtime.program, str(SERVER), "--help"]
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
         """`python torch_server.py ...`. Raises UnsupportedFlag."""
@@ -76,14 +63,6 @@ class Torch:
         """Always one."""
         return 1
 
-    def crash(self, tail: str) -> CrashClass:
-        """Class of a death from the tail of the log."""
-        return classify(tail)
-
     def start_timeout(self, config: Config) -> float:
         """Seconds: imports and one load of the checkpoint."""
         return 600.0
-
-    def _listed(self) -> cli_flags.Listed:
-        runtime = self.runtime()
-        return cli_flags.ask(self.name, runtime, [*runtime.program, str(SERVER), "--help"])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from engines import argv, cli_flags, guards
-from engines.contract import Capabilities, Config, CrashClass, Infeasible, Launch, Model
-from engines.crash_log import classify
+from engines import argv, guards
+from engines.adapter import Adapter
+from engines.contract import Capabilities, Config, Infeasible, Launch, Model
 from engines.health import answers
 from engines.host import Host, this_host
 from engines.model_shape import ModelShape, shape_of
-from engines.runtime import Runtime, find
-from engines.space import Space
-from engines.space_file import written
+from engines.runtime import Runtime
 from engines.warm import Warm
 
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -55,7 +54,7 @@ _LATE = frozenset(
 """Read from the environment when a config is made or a worker starts, not at import."""
 
 
-class Vllm:
+class Vllm(Adapter):
     """vLLM's adapter."""
 
     name = "vllm"
@@ -63,9 +62,6 @@ class Vllm:
     capabilities = Capabilities(force_length=True, usage=True, logprobs=True)
     restart_share = 0.5
     """Its compile cache: on an H200 configs took 43 to 61 s at first and 20 to 25 s from then on."""
-
-    def __init__(self) -> None:
-        self.default_config: Config = {}
 
     @property
     def warm(self) -> Warm:
@@ -77,18 +73,10 @@ class Vllm:
             return Warm(MODULE, _CPU_IMPORTS, _LATE)
         return Warm(MODULE, _CUDA_IMPORTS, _LATE, {"VLLM_WORKER_MULTIPROC_METHOD": "fork"})
 
-    def runtime(self) -> Runtime:
-        """An environment or interpreter that has vLLM. Raises EngineNotInstalled."""
-        return find(self.name)
-
-    def space(self, host: Host) -> Space:
-        """The space of the installed release on this host."""
-        runtime = self.runtime()
-        return written(self.name, runtime.version).space(host, runtime.version, self._listed())
-
-    def flags(self) -> frozenset[str]:
-        """Flags that the installed release lists."""
-        return frozenset(self._listed())
+    def help(self, runtime: Runtime) -> Sequence[str]:
+        """`--help=all`: a plain `--help` lists groups."""
+        ask = runtime.launch(["-m", MODULE, "--help=all"], {}, gpus=this_host().kind == "cuda")
+        return ask.argv
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
         """`python -m vllm.entrypoints.openai.api_server ...`. Raises UnsupportedFlag."""
@@ -130,18 +118,9 @@ class Vllm:
         sizes = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
         return math.prod(int(config.get(size, 1)) for size in sizes)
 
-    def crash(self, tail: str) -> CrashClass:
-        """Class of a death from the tail of the log."""
-        return classify(tail)
-
     def start_timeout(self, config: Config) -> float:
         """Seconds. A first start on a GPU builds kernels for minutes; a large model loads for minutes."""
         return 900.0
-
-    def _listed(self) -> cli_flags.Listed:
-        runtime = self.runtime()
-        ask = runtime.launch(["-m", MODULE, "--help=all"], {}, gpus=this_host().kind == "cuda")
-        return cli_flags.ask(self.name, runtime, ask.argv)
 
 
 def _with_lookup(config: Config) -> Config:
