@@ -184,10 +184,13 @@ def test_an_engine_without_a_file_is_named(tmp_path: Path) -> None:
         written("mine", "1.0", tmp_path)
 
 
-SHIPPED: list[SpaceFile] = [load(path) for path in sorted(FOLDER.glob("*.yaml"))]
+PLACES = (FOLDER, FOLDER.parents[1] / "studies" / "spaces")
+SHIPPED: dict[str, SpaceFile] = {
+    path.stem: load(path) for place in PLACES for path in sorted(place.glob("*.yaml"))
+}
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.engine)
+@pytest.mark.parametrize("file", SHIPPED.values(), ids=SHIPPED)
 @pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
 def test_every_shipped_space_fits_every_device(file: SpaceFile, host: Host) -> None:
     space = file.space(host)
