@@ -75,8 +75,7 @@ class Vllm(Adapter):
 
     def help(self, runtime: Runtime) -> Sequence[str]:
         """`--help=all`: a plain `--help` lists groups."""
-        ask = runtime.launch(["-m", MODULE, "--help=all"], {}, gpus=this_host().kind == "cuda")
-        return ask.argv
+        return runtime.launch(["-m", MODULE, "--help=all"], {}, gpus=this_host().kind == "cuda").argv
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
         """`python -m vllm.entrypoints.openai.api_server ...`. Raises UnsupportedFlag."""

@@ -112,6 +112,7 @@ if wants parallel 280; then
 fi
 if wants speculation 200; then
     speculation 0 C &
+    [ "$lanes" -ge 2 ] || wait # never two searches on one GPU
     speculation $((1 % lanes)) B &
     [ "$lanes" -ge 4 ] && pair &
     wait
