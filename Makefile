@@ -12,6 +12,8 @@ help:
 	@echo "make check  ruff and mypy only"
 	@echo "make clean  remove the environment (runs/ and installed engines stay)"
 
+PYTEST := $(VENV)/bin/pytest --dist loadfile --no-loadscope-reorder
+
 PYTHON_HERE := $(VENV)/bin/python
 PIP := $(PYTHON_HERE) -m pip install -qq --disable-pip-version-check --no-compile -c .ci/constraints.txt
 # Some packages carry files for other Pythons, which do not compile.
@@ -58,9 +60,11 @@ test: $(VENV)/ready-to-test tools engines
 	@echo "== ruff"
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	@echo "== pytest on four workers (they mostly wait), and mypy beside them"
-	@nice $(VENV)/bin/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
-	$(VENV)/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	@echo "== pytest on four workers (they mostly wait)"
+	$(PYTEST) -n 4 --deselect tests/real
+	@echo "== pytest with real engines, which take every core, and mypy beside them"
+	@$(VENV)/bin/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
+	$(PYTEST) -n 2 tests/real; tests=$$?; \
 	wait $$types; types=$$?; echo "== mypy"; cat $(VENV)/mypy.log; [ $$tests = 0 ] && [ $$types = 0 ]
 
 clean:

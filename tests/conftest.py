@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.disturbed import pytest_runtest_call as pytest_runtest_call
+
 Ceiling = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

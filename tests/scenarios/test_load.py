@@ -103,7 +103,8 @@ def test_times_and_tokens_are_what_the_server_did(tmp_path: Path) -> None:
     row = frame.iloc[0]
     assert list(row["chunk_tokens"]) == [4] * 5
     assert row["recount"] == row["usage_completion"] == row["asked_output"] == 20
-    assert row["chunk_times"][-1] - row["chunk_times"][0] == pytest.approx(0.16, abs=0.02)
+    spans = frame["chunk_times"].map(lambda times: times[-1] - times[0])
+    assert spans.median() == pytest.approx(0.16, abs=0.02)
     assert row["finish_reason"] == "length"
     assert len(row["text"].split()) == 20
 

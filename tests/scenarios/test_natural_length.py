@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from engines.simulated.engine import Simulated
 from scenarios import metrics, profiles, rows
 from scenarios.baseline import baseline_key
 from scenarios.load.entries import entries
-from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.requests import natural
 from scenarios.scenario import Plan, Scenario, ScenarioError, Score, Traffic
@@ -55,19 +53,6 @@ scenarios:
 """
 
 
-@pytest.fixture(scope="module")
-def measured(
-    model: Model, text: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Measurement, Path]]:
-    out = tmp_path_factory.mktemp("run") / "rows"
-    own = out.parent / "long.yaml"
-    own.write_text(PROFILE)
-    log = tmp_path_factory.mktemp("log") / "engine.log"
-    with Server(engine("simulated"), {}, model, log=log) as server:
-        one = score(server.url, "C", profile=f"{own}+natural", seed=1, model=model, text=text, out=out)
-        yield one, out / one.id
-
-
 def test_a_natural_profile_is_the_same_but_for_its_lengths() -> None:
     forced, free = profiles.profile("smoke"), profiles.profile("smoke+natural")
     assert (free.name, free.max_length) == ("smoke+natural", forced.max_length)
@@ -86,8 +71,12 @@ def test_no_length_is_forced_in_what_is_sent(model: Model, text: str) -> None:
     assert set(forced) - set(free) == {"min_tokens", "ignore_eos"}
 
 
-def test_answers_of_any_length_count_by_their_share(measured: tuple[Measurement, Path]) -> None:
-    one, place = measured
+def test_answers_of_any_length_count_by_their_share(model: Model, text: str, tmp_path: Path) -> None:
+    own, out = tmp_path / "long.yaml", tmp_path / "rows"
+    own.write_text(PROFILE)
+    with Server(engine("simulated"), {}, model, log=tmp_path / "engine.log") as server:
+        one = score(server.url, "C", profile=f"{own}+natural", seed=1, model=model, text=text, out=out)
+    place = out / one.id
     assert one.valid, one.invalid_reasons
     frame = rows.read(place)
     scored = frame[frame["role"] == rows.SCORED]

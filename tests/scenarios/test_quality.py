@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
 Place = pytest.TempPathFactory
+SEEDS = itertools.count(70)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +246,7 @@ def test_multiple_choice_is_judged_beside_the_models_own(
         for number in range(40)
     ]
     file.write_text("".join(json.dumps(choice) + "\n" for choice in choices))
-    asked = {"profile": PROFILE, "seed": 80 + (said == "A"), "model": model, "text": text, "out": tmp_path}
+    asked = {"profile": PROFILE, "seed": next(SEEDS), "model": model, "text": text, "out": tmp_path}
     run = score(url, "D", quality=f"mmlu-pro:{file}", **asked)  # type: ignore[arg-type]
     assert run.valid, run.invalid_reasons
     kept = tmp_path / run.id / FILE
@@ -271,7 +273,7 @@ def test_answers_are_judged_beside_the_models_own(
     verbs = dict(line.split() for line in tasks.VERBS.read_text().splitlines()) if known else {}
     for name, value in stand_in_reference.make(tmp_path / "torch", past=verbs).items():
         monkeypatch.setenv(name, value)
-    asked = {"profile": PROFILE, "seed": 70 + known, "model": model, "text": text, "out": tmp_path}
+    asked = {"profile": PROFILE, "seed": next(SEEDS), "model": model, "text": text, "out": tmp_path}
     run = score(url, "D", quality="past-tense", check_quality=True, **asked)  # type: ignore[arg-type]
     assert run.valid, run.invalid_reasons
     assert run.quality is None
