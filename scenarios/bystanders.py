@@ -2,7 +2,8 @@
 
 Ours are this process, those above it and all below it; the server's are those that listen at its address, the
 listeners on this machine that they are connected to (an engine behind a proxy), and all below them. Everybody
-else is a bystander. Those that are niced above the server yield to it and are not counted.
+else is a bystander. Those that are niced above the server yield to it and are not counted, unless the kernel
+shares the cores between groups of processes first and theirs is another group than the server's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import psutil
 from engines.host import Device, tenants
 from engines.nvml import NVML, Inventory
 from scenarios.load.plan import Target
-from scenarios.processes import Process, Times, below, between, lineage, processes, times
+from scenarios.processes import Process, Times, below, between, contenders, lineage, processes, times
 
 FORWARDERS = frozenset({"docker-proxy", "rootlessport", "slirp4netns", "pasta", "conmon"})
 """Listeners that stand for a container's server, whose own processes cannot be told from anybody's."""
@@ -138,13 +139,15 @@ def _between(first: _Look, last: _Look) -> Bystanders:
     ours = lineage(os.getpid(), last.processes) | below({os.getpid()}, last.processes)
     spent = last.times - first.times
     level = max((one.nice for pid, one in last.processes.items() if pid in server), default=0)
+    groups = {contenders(pid) for pid in server}
     took = {
         pid: seconds
         for pid, seconds in between(first.processes, last.processes).items()
-        if last.processes[pid].nice <= level
+        if last.processes[pid].nice <= level or (seconds >= LEAST and contenders(pid) not in groups)
     }
     used = {pid: seconds for pid, seconds in took.items() if pid not in ours | server and seconds > 0}
-    busy = spent.normal + (spent.niced if level > 0 else 0.0)
+    niced = any(last.processes[pid].nice > 0 for pid in took)
+    busy = spent.normal + (spent.niced if niced else 0.0)
     known = sum(seconds for pid, seconds in took.items() if pid in ours | server)
     others = min(sum(used.values()), max(busy - known, 0.0))
     top = sorted(used, key=lambda pid: -used[pid])[:SHOWN]

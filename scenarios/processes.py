@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -94,6 +95,32 @@ def between(first: Mapping[int, Process], last: Mapping[int, Process]) -> dict[i
         pid: last[pid].own - first[pid].own + inherited[pid] if pid in old else one.spent
         for pid, one in last.items()
     }
+
+
+def contenders(pid: int) -> str:
+    """The group among whose processes the niceness of this one says who gives way; "" where that is not told.
+
+    Between groups it says nothing. They are the groups of the cpu controller where that has any, else the
+    sessions, where the kernel groups these by itself (sched(7), "The autogroup feature").
+    """
+    with contextlib.suppress(OSError):
+        group = _controlled((_PROC / str(pid) / "cgroup").read_text())
+        if group == "/" and (_PROC / "sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
+            return (_PROC / str(pid) / "autogroup").read_text().split()[0]
+        return group
+    return ""
+
+
+def _controlled(table: str) -> str:
+    """From /proc/PID/cgroup: the group of the cpu controller, version 1's or else version 2's nearest."""
+    groups = {kinds: path for _, kinds, path in (line.split(":", 2) for line in table.splitlines())}
+    for kinds, group in groups.items():
+        if "cpu" in kinds.split(","):
+            return group
+    path = Path(groups.get("", "/"))
+    while path != path.parent and not (_CGROUPS / path.relative_to("/") / "cpu.weight").exists():
+        path = path.parent
+    return str(path)
 
 
 def below(tops: Collection[int], table: Mapping[int, Process]) -> set[int]:

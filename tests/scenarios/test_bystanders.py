@@ -19,14 +19,14 @@ import pytest
 from engines.host import Device
 from engines.nvml import Tenant
 from scenarios.bystanders import Bystanders, Watch
-from scenarios.processes import below, between, lineage, processes, times
+from scenarios.processes import below, between, contenders, lineage, processes, times
 from tests.engines.fake_gpus import FakeGpu, FakeGpus
 
 SPIN = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
 ORPHAN = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], preexec_fn=lambda: os.nice(int(sys.argv[1])),
-    start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start_new_session=sys.argv[3] == "apart", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(child.pid, flush=True)
 """
 LISTEN = """
@@ -39,9 +39,9 @@ time.sleep(30)
 
 
 @contextmanager
-def stranger(nice: int = 0) -> Iterator[int]:
+def stranger(nice: int = 0, where: str = "apart") -> Iterator[int]:
     """A busy process that descends from none of ours: its parent has ended."""
-    command = [sys.executable, "-c", ORPHAN, str(nice), SPIN]
+    command = [sys.executable, "-c", ORPHAN, str(nice), SPIN, where]
     pid = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout)
     try:
         yield pid
@@ -88,10 +88,13 @@ def test_a_strangers_cpu_time_is_seen_and_named() -> None:
 
 
 @pytest.mark.skipif(os.nice(0) > 9, reason="the tests themselves are niced")
-def test_a_niced_stranger_gives_way_and_is_not_counted() -> None:
-    with listener() as (_, port), stranger(nice=10) as pid:
+@pytest.mark.parametrize("where", ["here", "apart"])
+def test_a_niced_stranger_is_not_counted_where_it_gives_way(where: str) -> None:
+    with listener() as (server, port), stranger(10, where) as pid:
+        gives_way = contenders(pid) == contenders(server.pid)
         found = seen(f"http://127.0.0.1:{port}")
-    assert found is not None and spent(found, pid) == 0
+    assert found is not None and (spent(found, pid) == 0) == gives_way
+    assert gives_way or where == "apart"
 
 
 def test_our_own_processes_and_the_servers_are_not_strangers() -> None:
@@ -118,7 +121,7 @@ def stranger_server() -> Iterator[tuple[int, int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", ORPHAN, "0", code.replace("0))", f"{port}))", 1)]
+    command = [sys.executable, "-c", ORPHAN, "0", code.replace("0))", f"{port}))", 1), "apart"]
     pid = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout)
     try:
         deadline = time.monotonic() + 10
