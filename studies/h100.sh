@@ -12,7 +12,8 @@
 #     parallel     one search over all GPUs, vLLM and SGLang, on C
 #     speculation  SmolLM2's real weights and every gate: flags of speculation in C and B, and beside them,
 #                  on the last two GPUs, one trial of tensor-parallel 2
-#     survey       60 configs of vLLM in C and B, for the race of search policies
+#     survey       configs of vLLM in C and B, for the race of search policies; SURVEY_SEED (21) draws them: surveys
+#                  of several stretches, in one directory, are one landscape
 #
 # Other variables replace what it runs, so that it can be tried on any machine:
 #
@@ -121,7 +122,7 @@ if wants survey 120; then
     alone=()
     [ "$lanes" -ge 2 ] && [ -z "${ENGINES:-}" ] && alone=(--fix tensor-parallel-size --fix data-parallel-size)
     search survey --strategy survey --also B --planner random --engine "${ENGINES:-vllm}" --devices "$lanes" \
-        "${alone[@]}" --trials "${TRIALS:-64}" --no-baseline
+        "${alone[@]}" --trials "${TRIALS:-64}" --planner-seed "${SURVEY_SEED:-21}" --no-baseline
 fi
 
 ceiling doctor > "$work/doctor-after.txt" 2>&1

@@ -31,9 +31,10 @@ def waited() -> float:
     return float(some["total"]) / 1e6
 
 
-def told(folder: Path) -> list[str]:
-    """Signs of disturbance that ledgers and logs below a folder tell of."""
-    texts = [path.read_text(errors="replace") for kind in LEDGERS for path in folder.rglob(kind)]
+def told(folder: Path | None, message: str = "") -> list[str]:
+    """Signs of disturbance that a failure's message, or ledgers and logs below a folder, tell of."""
+    files = [path for kind in LEDGERS for path in folder.rglob(kind)] if folder else []
+    texts = [message, *(path.read_text(errors="replace") for path in files)]
     return [sign for sign in SIGNS if any(sign in text for text in texts)]
 
 
@@ -43,11 +44,11 @@ class Watch:
     def __init__(self) -> None:
         self.at, self.waited, self.times = time.monotonic(), waited(), times()
 
-    def signs(self, folder: Path | None) -> list[str]:
+    def signs(self, folder: Path | None, message: str = "") -> list[str]:
         """Why a failure since then may be the machine's; empty where nothing says so."""
         seconds = time.monotonic() - self.at
         share, spent = (waited() - self.waited) / seconds, times() - self.times
-        found = told(folder) if folder else []
+        found = told(folder, message)
         if share > WAITED:
             found.append(f"tasks waited for a core for {share:.0%} of {seconds:.1f} s")
         if spent.total and spent.stolen / spent.total > STOLEN:
@@ -67,6 +68,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     except AssertionError as error:
         folder = getattr(item, "funcargs", {}).get("tmp_path")
-        if signs := watch.signs(folder):
+        if signs := watch.signs(folder, str(error)):
             raise Disturbed(f"{error}\n[{'; '.join(signs)}]") from error
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -32,6 +33,7 @@ from tests.search.world import START, Search
 from tests.search.world import World as MadeUp
 
 SHORT = "gpu-short/C"
+RESULTS = Path(__file__).parents[2] / "studies" / "results"
 SCENARIO = profiles.scenario("gpu-short", "C")
 
 
@@ -213,6 +215,19 @@ def test_recorded_trials_answer_for_their_neighbours(tmp_path: Path) -> None:
     file.with_suffix(".csv").write_text(TABLE.replace("{},complete", '"{""seqs"": 8}",complete'))
     with pytest.raises(BadInput, match="no valid trial of the default of real"):
         world(str(file), "cpu/C")
+
+
+def test_surveys_of_one_setting_are_one_landscape(tmp_path: Path) -> None:
+    survey = RESULTS / "h100-4x" / "C-B-survey"
+    alone = [world(str(survey / name), SHORT).spaces["vllm"] for name in "12"]
+    together = world(str(survey), SHORT).spaces["vllm"]
+    assert alone[0].names != alone[1].names
+    assert {*together.names} == {*alone[0].names, *alone[1].names}
+    mixed = shutil.copytree(survey, tmp_path / "mixed")
+    ledger = mixed / "2" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace("8d036820e1099356", "another"))
+    with pytest.raises(BadInput, match=r"mixed/2 is no more of .*mixed/1: its model is"):
+        world(str(mixed), SHORT)
 
 
 def test_a_run_directory_is_a_table_too(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def main(
     landscape: Annotated[
         list[str] | None,
         typer.Option(
-            "--landscape", help="Repeat it. A name, or a run or table (CSV, Parquet) of real trials."
+            "--landscape",
+            help="Repeat it. A name, a run, a directory of runs, or a table (CSV, Parquet) of real trials.",
         ),
     ] = None,
     policy: Annotated[

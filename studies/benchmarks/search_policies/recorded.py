@@ -1,8 +1,9 @@
 """A world of recorded trials: what real configs scored, how long they took, and which of them crashed.
 
 A table is CSV or Parquet with columns `engine`, `config` (JSON), `state`, `score` and, in seconds, `start`,
-`measure` (of a whole scoring) and `stop`; or it is a run directory, whose ledger is read. A config that
-nobody ran answers as the nearest one that somebody did.
+`measure` (of a whole scoring) and `stop`; or it is a run directory, whose ledger is read, or a directory of
+such runs, made with one model on machines alike. A config that nobody ran answers as the nearest one that
+somebody did.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class RecordedWorld:
 
     @classmethod
     def load(cls, path: Path, profile: Profile, scenario: Scenario) -> RecordedWorld:
-        """From a table, or from a run directory. Raises BadInput, LedgerError."""
-        table = _from_run(path, scenario) if path.is_dir() else _from_table(path)
+        """From a table, a run directory or one of several. Raises BadInput, LedgerError."""
+        table = _from_runs(path, scenario) if path.is_dir() else _from_table(path)
         rows: dict[str, list[Row]] = {}
         for engine, each in table.groupby("engine", sort=False):
             rows[str(engine)] = _rows(each)
@@ -144,9 +145,35 @@ def _from_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _from_run(path: Path, scenario: Scenario) -> pd.DataFrame:
+def _from_runs(path: Path, scenario: Scenario) -> pd.DataFrame:
+    """The trials of all runs at or below a directory. Raises BadInput where they cannot be one landscape."""
+    places = sorted(file.parent for file in path.rglob(ledger.FILE)) or [path]
+    events = {place: ledger.read(place)[0] for place in places}
+    first, *others = events
+    for other in others:
+        known, found = _circumstances(events[first][0]), _circumstances(events[other][0])
+        for name, value in found.items():
+            if value != known[name]:
+                raise BadInput(f"{other} is no more of {first}: its {name} is {value}, there {known[name]}")
+    return pd.concat([_from_run(each, scenario) for each in events.values()], ignore_index=True)
+
+
+def _circumstances(header: Mapping[str, Any]) -> dict[str, object]:
+    """What the runs of one landscape share, off a run's header."""
+    devices = header.get("host", {}).get("devices", [])
+    model, versions = header.get("model", {}), header.get("provenance", {}).get("engines", {})
+    return {
+        "profile": header["profile"],
+        "model": f"{model.get('name')} ({model.get('digest')})",
+        "text": header.get("spec", {}).get("text"),
+        "hardware": ", ".join(sorted({device["name"] for device in devices})),
+        "engines": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _from_run(events: Sequence[Mapping[str, Any]], scenario: Scenario) -> pd.DataFrame:
     """A run's trials in one scenario (a survey measures several)."""
-    record = Record.of(ledger.read(path)[0])
+    record = Record.of(events)
     rows: list[dict[str, Any]] = []
     for trial in record.trials.values():
         if trial.state not in (State.COMPLETE, State.PRUNED, State.CRASHED):

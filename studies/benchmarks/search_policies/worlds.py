@@ -29,4 +29,4 @@ def world(name: str, setting: str) -> World:
     path = Path(name)
     if path.exists():
         return RecordedWorld.load(path, profile, shape)
-    raise BadInput(f"no landscape {name!r}: one of {', '.join(LANDSCAPES)}, or a table or run of trials")
+    raise BadInput(f"no landscape {name!r}: one of {', '.join(LANDSCAPES)}, or a table or runs of trials")
