@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from agents.case import Case, Record
 from agents.launcher import Script, read_script
 from agents.serving import Served, blank_trial
 from agents.snapshot import Snapshot, take
+from agents.unseen import Unseen
 from engines.host import Device
 from engines.ports import LOOPBACK, answers
+from scenarios.bystanders import listeners
 from scenarios.measurement import Measurement
 from scenarios.meter import Meter
-from scenarios.scenario import FULL, Fidelity
+from scenarios.scenario import FULL, Fidelity, Plan
 from scenarios.score import Unreachable, score
 from scenarios.trial import Phase, State, Trial
+from scenarios.workload import blocks
 
 
 class NothingServes(Exception):
@@ -31,6 +35,7 @@ class _Job:
     script: Script
     snapshot: Snapshot
     fidelity: Fidelity
+    seed: int
     served: Served | None
     began: float
 
@@ -46,6 +51,9 @@ class Scoring:
         self._meter = meter
         self._workspace = workspace
         self._over = over
+        spec = case.spec
+        plan = Plan(spec.scenario, spec.profile, spec.seed, FULL, spec.text)
+        self._unseen = Unseen(spec.seed, spec.eval_seed, partial(blocks, plan, spec.model))
 
     def measure(self, served: Served | None, *, quick: bool) -> dict[str, Any]:
         """Score the supervised server, or else the agent's own. Raises NothingServes.
@@ -56,7 +64,9 @@ class Scoring:
         if not answers(port):
             self._record.note("score-refused", detail="nothing was serving")
             raise NothingServes(f"nothing serves: run ./serve, or your own server on port {port}")
-        job = self._asked(served, self._case.spec.quick if quick else FULL)
+        seed, block = self._unseen.deal(listeners(port))
+        fidelity = replace(self._case.spec.quick if quick else FULL, block=block)
+        job = self._asked(served, fidelity, seed)
         blank = blank_trial(self._case, job.number, job.script)
         try:
             measurement = self._scored(f"http://{LOOPBACK}:{port}", job)
@@ -68,7 +78,7 @@ class Scoring:
         seconds = self._ended(_judged(blank, measurement, over=self._over()), job)
         return {"trial": job.number, **_report(measurement), "seconds": seconds}
 
-    def _asked(self, served: Served | None, fidelity: Fidelity) -> _Job:
+    def _asked(self, served: Served | None, fidelity: Fidelity, seed: int) -> _Job:
         number = self._record.number()
         now = read_script(self._workspace)
         script = served.script if served else now
@@ -83,7 +93,7 @@ class Scoring:
             edited_since_start=now.sha256 != script.sha256,
         )
         self._record.phase(number, Phase.MEASURING)
-        return _Job(number, script, snapshot, fidelity, served, time.monotonic())
+        return _Job(number, script, snapshot, fidelity, seed, served, time.monotonic())
 
     def _scored(self, url: str, job: _Job) -> Measurement:
         spec = self._case.spec
@@ -91,7 +101,7 @@ class Scoring:
             url,
             spec.scenario,
             profile=spec.profile,
-            seed=spec.seed,
+            seed=job.seed,
             model=spec.model,
             fidelity=job.fidelity,
             text=spec.text,

@@ -29,6 +29,10 @@ LEAST = 0.02
 """CPU seconds below which a bystander is not named."""
 
 
+Listener = tuple[int, int]
+"""A listening process: id and start (ticks since boot)."""
+
+
 @dataclass(frozen=True)
 class Bystanders:
     """What bystanders did from the start of the first scored stage to the end of the last.
@@ -42,7 +46,7 @@ class Bystanders:
         names: the busiest bystanders and their CPU seconds.
         tenants: GPU processes that are neither ours nor the server's; where NVML's process ids mean nothing
             here, those that came or went.
-        listeners, listeners_after: the server's listening processes before and after: id and start (ticks).
+        listeners, listeners_after: the server's listening processes before and after.
     """
 
     seconds: float
@@ -52,8 +56,8 @@ class Bystanders:
     stolen: float
     names: Mapping[str, float]
     tenants: tuple[int, ...] = ()
-    listeners: tuple[tuple[int, int], ...] = ()
-    listeners_after: tuple[tuple[int, int], ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    listeners_after: tuple[Listener, ...] = ()
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Bystanders:
@@ -81,8 +85,14 @@ class _Look:
     tenants: tuple[frozenset[int], ...]
     listeners: frozenset[int]
 
-    def keys(self) -> tuple[tuple[int, int], ...]:
+    def keys(self) -> tuple[Listener, ...]:
         return tuple(sorted((pid, one.start) for pid, one in self.processes.items() if pid in self.listeners))
+
+
+def listeners(port: int) -> set[Listener]:
+    """Who listens on a TCP port of this machine, as far as that is told."""
+    found = _listening({port})
+    return {(pid, one.start) for pid, one in processes().items() if pid in found}
 
 
 class Watch:

@@ -106,7 +106,7 @@ def contenders(pid: int) -> str:
     with contextlib.suppress(OSError):
         group = _controlled((_PROC / str(pid) / "cgroup").read_text())
         if group == "/" and (_PROC / "sys/kernel/sched_autogroup_enabled").read_text().strip() == "1":
-            return (_PROC / str(pid) / "autogroup").read_text().split()[0]
+            return (_PROC / str(pid) / "autogroup").read_text().partition(" ")[0]
         return group
     return ""
 

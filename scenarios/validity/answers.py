@@ -128,7 +128,7 @@ def warm_cache(case: Case) -> Reason | None:
         return None
     detail = (
         f"{len(over)} of {case.asked} fresh prompts had up to {over.max():.0f} tokens in the server's cache, "
-        f"where they share {case.facts.template_tokens}"
+        f"where they share {case.facts.template_tokens}: a server scored before takes another seed"
     )
     return Reason(
         "warm-cache", detail, {"requests": len(over), "most": float(over.max()), "allowed": allowed}

@@ -194,6 +194,18 @@ def test_an_agents_own_server_can_be_scored(model: Model, text: str, run: Path, 
     assert result.submitted and result.submitted["valid"]
 
 
+def test_what_runs_can_be_scored_again_and_again(model: Model, text: str, run: Path, tmp_path: Path) -> None:
+    agent = script(
+        tmp_path / "agent.sh",
+        "./serve show simulated '{}' > start_server.sh\n./serve\n./score --quick\n./score\n./score",
+    )
+    result = run_agent(spec_for(model, "command", argv=agent, text=text), run)
+    measured = [event for event in events_of(run, "measurement") if event["seed"] != 1337]
+    assert [event["fidelity"]["block"] for event in measured] == [0, 1, 2]
+    assert [event["invalid_reasons"] for event in measured] == [[], [], []]
+    assert result.outcomes == {"pruned": 1, "complete": 2}
+
+
 def test_a_run_without_isolation_is_scored_alike(model: Model, text: str, run: Path) -> None:
     result = run_agent(spec_for(model, "default", text=text, sandbox=False), run)
     assert result.found and result.submitted and result.submitted["valid"]
