@@ -66,7 +66,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     watch = Watch()
     try:
         return (yield)
-    except AssertionError as error:
+    except Exception as error:
         folder = getattr(item, "funcargs", {}).get("tmp_path")
         if signs := watch.signs(folder, str(error)):
             raise Disturbed(f"{error}\n[{'; '.join(signs)}]") from error

@@ -49,7 +49,8 @@ def test_final_scoring_asks_questions_and_dev_scoring_does_not(
     dev, *finals = [event for event in events if event["event"] == "measurement"]
     assert (dev["seed"], dev["quality"]) == (21, None)
     assert not (run / dev["rows"] / mix.FILE).exists()
-    assert finals[-1]["quality"]["items"] == 12, finals[-1]["invalid_reasons"]
+    assert finals[-1]["quality"], finals[-1]["invalid_reasons"]
+    assert finals[-1]["quality"]["items"] == 12
     assert (run / finals[-1]["rows"] / mix.FILE).is_file()
     assert result.submitted and result.submitted["valid"] == valid
     assert valid or "past-tense: 0.0% right" in result.submitted["reason"]
