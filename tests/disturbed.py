@@ -3,7 +3,7 @@
 Tests hold real processes against the clock on a machine that others use too. A failure counts as disturbed
 only where that was measured: a measurement of the test says that its own client lagged or that others took
 the CPU, or tasks waited for a core (the kernel's pressure figure) or for the hypervisor for much of the test.
-It is then taken again, twice at most; any other failure stands at once.
+It is then taken again, four times at most; any other failure stands at once.
 """
 
 from __future__ import annotations

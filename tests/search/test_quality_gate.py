@@ -61,4 +61,4 @@ def test_questions_ride_in_the_final_measurements_only_and_void_them(
     submitted = json.loads((tmp_path / "result.json").read_text())["submitted"]
     assert not submitted["valid"]
     assert "past-tense: 0.0% right" in submitted["reason"], submitted
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -76,7 +76,7 @@ def unpacked(place: Path, target: Path, *more: str) -> subprocess.CompletedProce
 
 def shell(script: str) -> str:
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -95,7 +95,7 @@ def test_a_bundle_is_carried_and_runs(wheels: Path, model: Path, tmp_path: Path)
         shutil.move(part, elsewhere / part.name)
 
     done = unpacked(place, target, "--from", str(elsewhere))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "done: . " in done.stdout
     ask = 'PYTHONPATH="${CEILING_SGLANG_ENV#PYTHONPATH=}" "$CEILING_SGLANG_PYTHON" -c '
     assert shell(f". '{target}/env.sh' && {ask} 'import sglang; print(sglang.shared.WHAT)'") == "shared\n"

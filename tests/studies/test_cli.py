@@ -71,7 +71,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(here: Here, command: tuple[str, ...]) -> None:
     done = here(*command, "--help")
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout + done.stderr
     assert f"Example: ceiling {' '.join(command)}" in done.stdout
 
 
@@ -182,7 +182,7 @@ def test_another_searchs_directory_is_refused(here: Here, model: Path, make_run:
 def test_compare_writes_all_its_forms(here: Here, make_run: MakeRun, tmp_path: Path) -> None:
     path = make_run("a", submitted=2.9)
     done = here("compare", path, "--json", "c.json", "--csv", "c.csv", "--html", "c.html", "--published")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "2.90x" in done.stdout and "43.46x" in done.stdout
     assert done.stderr.splitlines() == ["wrote c.json", "wrote c.csv", "wrote c.html"]
     data = json.loads((tmp_path / "c.json").read_text())
@@ -199,7 +199,7 @@ def test_json_on_stdout_is_only_json(here: Here, make_run: MakeRun) -> None:
 def test_a_dry_run_prints_the_matrix_and_its_cost_and_runs_nothing(here: Here, tmp_path: Path) -> None:
     study = Path(__file__).parents[2] / "studies" / "cpu_agents_vs_search.yaml"
     done = here("study", study, "--dry-run", "--json", "plan.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["runs"] == 25
     assert plan["gpu_hours"] == pytest.approx((20 * 60 + 5 * 600) / 3600)
@@ -213,7 +213,7 @@ def test_doctor_names_what_is_missing_and_what_mends_it(
     monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CEILING_CACHE", str(tmp_path / "cache"))
     done = here("doctor", "--json", "-")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     checks = {(check["group"], check["name"]): check for check in json.loads(done.stdout)}
     assert checks["engines", "vllm"]["state"] == "missing"
     assert checks["engines", "vllm"]["fix"].startswith("ceiling engines install vllm")
@@ -226,7 +226,7 @@ def test_doctor_measures_the_load_client_and_keeps_it(
 ) -> None:
     monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
     done = here("doctor", "--load", "--json", "-")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     made = json.loads(done.stdout)
     assert 0 < made["token_seconds"] < 1e-3
     assert made["bias_p50"] <= made["bias_p99"]
@@ -251,7 +251,7 @@ def test_compare_calls_a_difference_under_the_noise_floor_none(
     make_run("a", submitted=2.9)
     make_run("b", method="random", submitted=2.8)
     done = here("compare", tmp_path / "runs", "--json", "c.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     verdict = next(line for line in done.stdout.splitlines() if line.startswith("C: tpe"))
     assert said in verdict
     (told,) = json.loads((tmp_path / "c.json").read_text())["tables"][0]["verdicts"]
@@ -274,7 +274,7 @@ def test_score_repeats_until_the_interval_is_narrow(
     with Server(registry.engine("simulated"), {}, open_model(model), log=tmp_path / "log") as server:
         options = ("--scenario", "B", "--profile", "smoke", "--model", model, "--text", text)
         done = here("score", server.url, *options, "--ci", "50%", "--repeats", 5, "--json", "made.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     made = json.loads((tmp_path / "made.json").read_text())
     assert 3 <= made["count"] == len(made["measurements"]) <= 5
     assert made["interval"][0] < made["mean"] < made["interval"][1]

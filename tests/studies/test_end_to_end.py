@@ -42,7 +42,7 @@ def server(model: Path, tmp_path: Path) -> Iterator[Server]:
 def test_score_of_a_running_server(ceiling: Ceiling, server: Server, model: Path, text: str) -> None:
     options = ("--scenario", "A", "--profile", "smoke", "--model", model, "--text", text, "--json", "-")
     done = ceiling("score", server.url, *options, "--seed", 7)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     data = json.loads(done.stdout)
     assert data["valid"] is True and data["invalid_reasons"] == []
     assert data["score"] > 0 and data["metrics"] and data["provenance"]
@@ -89,7 +89,7 @@ def test_ctrl_c_and_resume(ceiling: Ceiling, model: Path, text: str, tmp_path: P
     assert not alive, [process.cmdline() for process in alive]
     assert gone
     done = ceiling(*options, "--resume", "--json", "r.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "SIMULATION" in done.stdout and "Launch it yourself" in done.stdout
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["simulation"] is True
@@ -139,7 +139,7 @@ def test_a_study_runs_once_and_compares(ceiling: Ceiling, model: Path, text: str
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY.format(model=model, text=text))
     done = ceiling("study", study, "--json", "first.json", timeout=240)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     cells = json.loads((tmp_path / "first.json").read_text())["cells"]["cells"]
     assert [cell["outcome"] for cell in cells] == ["done"] * 2
     put_down = ["counts 1.00x" in line for line in done.stderr.splitlines() if ": done " in line]

@@ -22,7 +22,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_an_engine_that_works(ceiling: Ceiling, model: Path, tmp_path: Path) -> None:
     done = ceiling("engines", "check", "simulated", "--model", model, "--json", "told.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["crash"] == "" and told["start"] > 0 and told["stop"] > 0
     assert done.stdout.startswith(f"simulated {engine('simulated').runtime().version} was ready in ")
