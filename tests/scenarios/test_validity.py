@@ -223,6 +223,34 @@ def test_a_client_without_time() -> None:
     assert codes(honest(), facts(loop_lag=0.01, busy=0.5)) == []
 
 
+def burst(lags: list[float]) -> list[Row]:
+    """Requests due at once, sent so late."""
+    return [{**row(key, intended=0.0), "sent": lag} for key, lag in enumerate(lags)]
+
+
+PAUSE = 0.015
+PAUSED = [0.0] * 2 + [PAUSE] * 18
+
+
+@pytest.mark.parametrize(
+    ("lags", "score", "lagged"),
+    [
+        (PAUSED, Score.THROUGHPUT, False),
+        (PAUSED, Score.ALL, True),
+        ([5 * lag for lag in PAUSED], Score.THROUGHPUT, True),
+        ([PAUSE] * 10 + [2 * PAUSE] * 10, Score.THROUGHPUT, True),
+        ([PAUSE * place / 10 for place in range(20)], Score.THROUGHPUT, True),
+    ],
+)
+def test_one_pause_in_a_burst_moves_no_rate_and_a_slow_client_does(
+    lags: list[float], score: Score, lagged: bool
+) -> None:
+    traffic = Traffic("closed", "burst", len(lags), None)
+    known = facts(traffic, len(lags))
+    known = replace(known, scenario=replace(known.scenario, score=score))
+    assert ("client-lag" in codes(burst(lags), known)) == lagged
+
+
 def rated(kind: str, times: list[float], rate: float) -> list[str]:
     traffic = Traffic("closed", kind, len(times), None, rate)  # type: ignore[arg-type]
     made = [row(key, intended=float(at)) for key, at in enumerate(times)]
