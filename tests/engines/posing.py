@@ -13,12 +13,19 @@ from engines.space import Space
 from engines.space_file import written
 
 ROOT = Path(__file__).parents[2]
+RENAMED = """
+import runpy
+with open("/proc/self/comm", "w") as name:
+    name.write("docker-proxy")
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
 
 
 class Posing(Simulated):
     """Its server says that it is simulated, which nobody believes of a real engine's.
 
-    It runs at a higher priority where it may: what else this machine does then voids nothing.
+    It is named as a container's port forwarder, behind which no process can be told from others: what else
+    this machine does then voids nothing.
     """
 
     name = "posing"
@@ -29,9 +36,11 @@ class Posing(Simulated):
         return written(Simulated.name, VERSION).space(host, VERSION, dict.fromkeys(self.flags(), ()))
 
     def command(self, config: Config, model: Model, host: str, port: int) -> Launch:
-        """The simulated engine's, before other work."""
+        """The simulated engine's, under another name."""
         launch = super().command(config, model, host, port)
-        return replace(launch, argv=("nice", "-n", "-40", *launch.argv))
+        python, flag, module, *rest = launch.argv
+        assert flag == "-m"
+        return replace(launch, argv=(python, "-c", RENAMED.format(module=module), *rest))
 
 
 def add(folder: Path) -> dict[str, str]:
