@@ -8,7 +8,7 @@ CPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,--cpu)
 .NOTPARALLEL:
 help:
 	@echo "make demo   set everything up, then search a real LLM server on this machine"
-	@echo "make test   set everything up, then ruff, mypy and all tests"
+	@echo "make test   set everything up, then ruff, mypy and all tests but slow ones"
 	@echo "make check  ruff and mypy only"
 	@echo "make clean  remove the environment (runs/ and installed engines stay)"
 

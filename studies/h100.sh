@@ -4,7 +4,8 @@
 #     . TARGET/env.sh && bash studies/h100.sh WORK [SECONDS]
 #
 # Everything it makes lies below WORK; `bash studies/h100.sh WORK keep FILE.tgz` packs what is worth keeping at any
-# moment. It begins no stage that cannot end within SECONDS (1500). STAGES chooses among them:
+# moment. A stage begins only where 120 to 300 s of SECONDS (1500) are left; searches and studies are interrupted (SIGINT)
+# when SECONDS are over. STAGES (default: all but survey) chooses among them:
 #
 #     baselines    torch baselines side by side, and a first start of each engine, which builds kernels
 #     engines      h100_engines.yaml: vLLM and SGLang in one search, on A, B, C and D, a cell a GPU
@@ -17,9 +18,11 @@
 #
 # Other variables replace what it runs, so that it can be tried on any machine:
 #
-#     LANES=2 ENGINES=simulated MODEL=smollm2-135m PROFILE=smoke STUDY=mine.yaml BUDGET=40s bash ...
+#     STAGES="baselines study parallel survey" LANES=2 ENGINES=simulated MODEL=smollm2-135m PROFILE=smoke \
+#         STUDY=mine.yaml BUDGET=40s TRIALS=8 bash ...
 #
-# Two ranks of vLLM may fuse or speed up their all-reduce by NVLink multicast, which some hosts must not use: it is off.
+# (JOINT_STUDY is what `engines` runs, SPECULATION the space of `speculation`, SHORT_BUDGET its budget.)
+# Several ranks may speed up their all-reduce by NVLink multicast, which some hosts must not use: it is off.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 work=$1
@@ -31,6 +34,7 @@ if [ "${2:-}" = keep ]; then
 fi
 
 command -v ceiling > /dev/null || { echo "error: no ceiling on the PATH: . TARGET/env.sh first" >&2; exit 2; }
+export TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NCCL_NVLS_ENABLE=0
 ends=$(($(date +%s) + ${2:-1500}))
 lanes=${LANES:-4}
 model=${MODEL:-mistral-7b-shapes}
