@@ -63,11 +63,40 @@ _SIGNS: tuple[tuple[CrashClass, tuple[str, ...]], ...] = (
 )
 
 
+_VALIDATION = re.compile(r"(\d+ validation errors? for \w+)\s*\n(?:.*\n)??\s*(?=\S.*\[type=)")
+_ASSERTION = re.compile(
+    r"^.*?(?P<asserted>assert .+)\n(?:.*\^\s*\n)?(?P<raised>.*AssertionError)$", re.MULTILINE
+)
+_RAISED = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+|symbol lookup error: .+)")
+_HINT = re.compile(r"[Ee]rror\b|[Oo]ut of memory|cannot ")
+_ELSEWHERE = re.compile(
+    r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b|\braise \w|\" HTTP/|HTTP/\d\.\d\" \d"
+)
+
+
+def telling_line(tail: str) -> str:
+    """The line that says most about a death: the last error that does not point elsewhere, or the last.
+
+    An assertion that says nothing of its own is told with what was asserted.
+    """
+    tail = _told(tail)
+    lines = [line.strip() for line in tail.splitlines() if line.strip() and not _ELSEWHERE.search(line)]
+    raised = [found[1] for line in lines if (found := _RAISED.search(line))]
+    hints = [line for line in lines if _HINT.search(line)]
+    return (raised or hints or lines or [""])[-1][:300]
+
+
+def _told(tail: str) -> str:
+    """With errors that are spread over lines on one each."""
+    return _ASSERTION.sub(r"\g<raised>: \g<asserted>", _VALIDATION.sub(r"\1: ", tail))
+
+
 def classify(tail: str, first: Iterable[tuple[CrashClass, str]] = ()) -> CrashClass:
     """The class of a death; `first` holds an engine's own signs (class, regular expression), tried before.
 
     The whole tail is searched, as engines end with a general line ("core initialization failed, see above").
     """
+    tail = _told(tail)
     for crash, sign in first:
         if re.search(sign, tail, re.MULTILINE):
             return crash

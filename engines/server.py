@@ -16,6 +16,7 @@ from typing import Self
 from engines import keeper
 from engines.container import named, running
 from engines.contract import Config, CrashClass, Engine, Launch, Model, ServerCrashed
+from engines.crash_log import telling_line
 from engines.environment import clean_environment, held_devices, server_environment
 from engines.held import Held
 from engines.host import Device
@@ -230,7 +231,7 @@ class Server:
         crash = self.engine.crash(tail)
         if crash is CrashClass.UNKNOWN:
             crash = CrashClass.OUT_OF_MEMORY if _oom_kills() > self._oom_kills else otherwise
-        why = _telling_line(tail)
+        why = telling_line(tail)
         return ServerCrashed(
             crash, f"{self.engine.name} {how}{why and f': {why}'} (log: {self.log})", _last_lines(tail)
         )
@@ -295,18 +296,3 @@ def _oom_kills() -> int:
 
 def _last_lines(tail: str, count: int = 40) -> str:
     return "\n".join(line[:400] for line in tail.splitlines()[-count:])
-
-
-_RAISED = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+)")
-_HINT = re.compile(r"[Ee]rror\b|[Oo]ut of memory|cannot ")
-_VALIDATION = re.compile(r"(\d+ validation errors? for \w+)\s*\n(?:.*\n)??\s*(?=\S.*\[type=)")
-_ELSEWHERE = re.compile(r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b")
-
-
-def _telling_line(tail: str) -> str:
-    """The line that says most about a death: the last error that does not point elsewhere, or the last."""
-    tail = _VALIDATION.sub(r"\1: ", tail)
-    lines = [line.strip() for line in tail.splitlines() if line.strip() and not _ELSEWHERE.search(line)]
-    raised = [found[1] for line in lines if (found := _RAISED.search(line))]
-    hints = [line for line in lines if _HINT.search(line)]
-    return (raised or hints or lines or [""])[-1][:300]

@@ -182,7 +182,8 @@ def _check_cache_numbers(config: Config) -> None:
         "FLASH_ATTN": ("auto", "fp8", "fp8_e4m3", "float16", "bfloat16"),
         "FLASHINFER": ("auto", "fp8", "fp8_e4m3", "fp8_e5m2", "float16", "bfloat16", "nvfp4"),
     }.get(str(backend))
-    if supported is not None and numbers not in supported:
+    triton_cannot = backend == "TRITON_ATTN" and numbers == "fp8_e5m2"
+    if triton_cannot or (supported is not None and numbers not in supported):
         raise Infeasible(f"attention-backend={backend} does not do kv-cache-dtype={numbers}")
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from scenarios.device_use import Gauge
 from scenarios.kept import FACTS, FILE, authenticate, compare, judged, rescore, write
 from scenarios.load import calibration
 from scenarios.load.driver import LoadReport, run
+from scenarios.load.entries import AGAIN, PROBES, again
 from scenarios.load.plan import Target
 from scenarios.measurement import Measurement
 from scenarios.provenance import provenance
@@ -35,6 +37,7 @@ from scenarios.roofline import roofline
 from scenarios.scenario import FULL, Fidelity, Plan, Scenario
 from scenarios.trial import Observer, Phase
 from scenarios.validity import Facts, Roofline
+from scenarios.validity.stream import by_lone_pace
 from scenarios.workload import WARMUP, RequestSet
 
 SPEED_ONLY, SIMULATED = "speed only", "simulated"
@@ -96,26 +99,34 @@ def score(
         bound = roofline(model, this_host(inventory), held, inventory) if _here(url, remote) else None
         facts = _facts(shape, request_set, model, remote, bound)
         write(place, FACTS, asdict(facts))
+        load = partial(
+            run,
+            url,
+            request_set,
+            shape,
+            served_model=name,
+            out=place,
+            tokenizer=tokenizer.load(model.path),
+            trust_usage=model.weights == "dummy",
+            headers=headers,
+            limit_seconds=limit_seconds,
+            senders=senders,
+        )
         with (
             Gauge(facts.asked, held, inventory) as gauge,
             Watch(url, facts.asked, held, inventory) as watch,
         ):
-            report = run(
-                url,
-                request_set,
-                shape,
-                served_model=name,
-                out=place,
-                tokenizer=tokenizer.load(model.path),
-                trust_usage=model.weights == "dummy",
-                headers=headers,
-                limit_seconds=limit_seconds,
-                senders=senders,
-                on_stage=lambda stage: _tell(observer, stage, gauge, watch),
-            )
+            report = load(on_stage=lambda stage: _tell(observer, stage, gauge, watch))
         after = _identity(url, headers, simulated)
         facts = replace(_observed(facts, report, after), bystanders=watch.seen)
         measured = judged(begun.measurement(report, gauge.read, bound), reduce(rows.scan(place)), facts)
+        for turn in range(len(AGAIN)):
+            left = None if limit_seconds is None else limit_seconds + begun.started - time.time()
+            if (left is not None and left <= 0) or not any(map(by_lone_pace, measured.invalid_reasons)):
+                break
+            load(only=again(request_set, turn, report.rows + turn * PROBES), limit_seconds=left)
+            blank = begun.measurement(report, gauge.read, bound)
+            measured = judged(blank, reduce(rows.scan(place)), facts)
         write(place, FACTS, asdict(facts))
         write(place, FILE, measured.to_json())
         sampled = sample.sample(request_set.requests, rows.scan(place), request_set.digest)

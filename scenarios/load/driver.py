@@ -70,20 +70,21 @@ def run(
     limit_seconds: float | None = None,
     stall_seconds: float = STALL,
     probes: int = PROBES,
+    only: Sequence[Entry] | None = None,
     senders: int = 1,
     patience: float = PATIENCE,
     on_stage: Callable[[str], None] | None = None,
 ) -> LoadReport:
     """Send a request set to the server at `url`; rows are written under `out`.
 
-    Warm-up first, then traffic by traffic, then the probe. `limit_seconds` ends the whole run: what is in
-    flight then times out, the rest stays unsent. Rows are written every `patience` seconds. `on_stage` is
-    told each stage's name when it starts.
+    Warm-up first, then traffic by traffic, then the probe; `only` is sent in place of all these.
+    `limit_seconds` ends the whole run: what is in flight then times out, the rest stays unsent. Rows are
+    written every `patience` seconds. `on_stage` is told each stage's name when it starts.
     Raises BadUrl, or LoadFailed when a sender dies.
     """
     work = out / "load"
     work.mkdir(parents=True, exist_ok=True)
-    everything = entries(request_set, probes)
+    everything = entries(request_set, probes) if only is None else only
     plan = _plan(url, scenario, everything, served_model, work, headers, limit_seconds, stall_seconds)
     spills = [work / f"spill-{number}.bin" for number in range(senders)]
     collector = Collector(spills, out, everything, tokenizer, trust_usage, patience)

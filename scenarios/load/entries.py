@@ -22,6 +22,9 @@ PROBE_TOKENS = 16
 """Answer length of a fresh probe: enough for a cadence, too short for holding back to pay."""
 REPEAT_EVENTS = 32
 """A repeated request is read for so many events, then ended."""
+MIDDLE = 0.5
+AGAIN = (0.3, 0.7)
+"""Where the prompts of the probe are turned, and those of each further one: no two begin alike."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ def entries(request_set: RequestSet, probes: int = PROBES) -> list[Entry]:
     return [replace(entry, key=key) for key, entry in enumerate(made)]
 
 
+def again(request_set: RequestSet, turn: int, key: int) -> list[Entry]:
+    """Unseen prompts once more, alone on the server: those of `AGAIN[turn]`. `key` is the first one's."""
+    made = _fresh(_chosen(request_set, PROBES), AGAIN[turn])
+    return [replace(entry, key=key + place) for place, entry in enumerate(made)]
+
+
 def stages(
     scenario: Scenario, all_entries: Sequence[Entry], places: Sequence[tuple[int, int]]
 ) -> list[Stage]:
@@ -88,8 +97,8 @@ def _stage(
     name: str, closed: bool, cap: int | None, all_entries: Sequence[Entry], places: Sequence[tuple[int, int]]
 ) -> Stage:
     sends = tuple(
-        Send(entry.key, int((entry.offset or 0.0) * 1e9), *places[entry.key], entry.cut)
-        for entry in all_entries
+        Send(number, int((entry.offset or 0.0) * 1e9), *places[number], entry.cut)
+        for number, entry in enumerate(all_entries)
         if entry.traffic == name
     )
     return Stage(name, closed, 1 if closed and cap is None else cap, sends)
@@ -111,17 +120,26 @@ def _entry(request: Request, role: str) -> Entry:
 
 def _probe(request_set: RequestSet, probes: int) -> Iterator[Entry]:
     """Unseen prompts first: a server that goes on with an answer that was cut delays what comes after it."""
-    count = min(probes, len(request_set.requests))
-    chosen = random.Random(request_set.digest).sample(request_set.requests, count)
-    for request in chosen:
-        entry = _entry(request, FRESH)
-        yield replace(entry, prompt=turned(request.prompt), output=min(PROBE_TOKENS, request.output_tokens))
+    chosen = _chosen(request_set, probes)
+    yield from _fresh(chosen, MIDDLE)
     for request in chosen:
         yield replace(_entry(request, REPEAT), cut=REPEAT_EVENTS, repeats=request.index)
 
 
-def turned(prompt: str) -> str:
-    """A prompt as long and as natural that shares no prefix with it: its second half first."""
-    middle = prompt.find(" ", len(prompt) // 2)
-    middle = middle if middle > 0 else len(prompt) // 2
-    return f"{prompt[middle:].strip()} {prompt[:middle].strip()}"
+def _chosen(request_set: RequestSet, probes: int) -> list[Request]:
+    count = min(probes, len(request_set.requests))
+    return random.Random(request_set.digest).sample(request_set.requests, count)
+
+
+def _fresh(chosen: Sequence[Request], at: float) -> Iterator[Entry]:
+    for request in chosen:
+        output = min(PROBE_TOKENS, request.output_tokens)
+        yield replace(_entry(request, FRESH), prompt=turned(request.prompt, at), output=output)
+
+
+def turned(prompt: str, at: float = MIDDLE) -> str:
+    """A prompt as long and as natural that shares no prefix with it: what follows that share of it first."""
+    place = int(len(prompt) * at)
+    cut = prompt.find(" ", place)
+    cut = cut if cut > 0 else place
+    return f"{prompt[cut:].strip()} {prompt[:cut].strip()}"

@@ -39,6 +39,8 @@ AT_ONCE = 20.0
 LUMP = 0.25
 LUMP_FROM = 64
 LOW_CONCURRENCY = 8
+ALONE = "alone"
+"""The evidence that names the pace of the quickest unseen request, where a reason rests on it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _sooner(case: Case) -> Reason | None:
     if not (loaded < SOONER * alone and alone - loaded > NOISE):
         return None
     gaps = case.whole["first_gap"].median(), case.whole["gap"].median()
-    evidence = {"alone": alone, "scored": loaded, "first_gap": _finite(gaps[0]), "gap": _finite(gaps[1])}
+    evidence = {ALONE: alone, "scored": loaded, "first_gap": _finite(gaps[0]), "gap": _finite(gaps[1])}
     times = f"{seconds(loaded)} in the run, {seconds(alone)} for an unseen prompt on the server alone"
     if gaps[0] > OUTLYING * gaps[1] + JITTER:
         return Reason("first-token-cadence", f"first tokens came too soon: {times}", evidence)
@@ -170,7 +172,7 @@ def impossible_speed(case: Case) -> Reason | None:
     alone = min(fresh.steps) if fresh else 0.0
     if step < QUICKER * alone and alone - step > NOISE / 5:
         detail = f"tokens come {seconds(step)} apart in the run, {seconds(alone)} on the server alone"
-        return Reason("impossible-speed", detail, {"scored": step, "alone": alone})
+        return Reason("impossible-speed", detail, {"scored": step, ALONE: alone})
     return _beyond_device(case, scored, step)
 
 
@@ -190,6 +192,13 @@ def _beyond_device(case: Case, scored: Pace, step: float) -> Reason | None:
     return None
 
 
+def by_lone_pace(reason: Reason) -> bool:
+    """Whether it rests on unseen requests alone on the server having been slow, which a short disturbance
+    of the machine does as well: a few more of them tell the two apart.
+    """
+    return ALONE in reason.evidence
+
+
 def repeat_cache(case: Case) -> Reason | None:
     """A request sent again is answered without decoding: whole answers are kept."""
     fresh, repeats = Pace.of(case.reduced.of(FRESH)), Pace.of(case.reduced.of(REPEAT))
@@ -203,7 +212,7 @@ def repeat_cache(case: Case) -> Reason | None:
         f"a request sent again gets its first token after {seconds(soon)} and the others {seconds(again)} "
         f"apart, an unseen one {seconds(alone)} apart"
     )
-    return Reason("repeat-cache", detail, {"unseen_step": alone, "repeat_step": again, "repeat_ttft": soon})
+    return Reason("repeat-cache", detail, {ALONE: alone, "repeat_step": again, "repeat_ttft": soon})
 
 
 def _finite(value: float) -> float | None:

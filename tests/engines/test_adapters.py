@@ -13,7 +13,7 @@ import pytest
 
 from engines import argv, cli_flags
 from engines.contract import Config, CrashClass, EngineError, Infeasible, Model, UnsupportedFlag
-from engines.crash_log import classify
+from engines.crash_log import classify, telling_line
 from engines.health import answers
 from engines.host import Host, this_host
 from engines.model_shape import shape_of
@@ -210,6 +210,7 @@ def test_tgi_says_that_it_cannot_force_a_length() -> None:
             {"attention-backend": "FLASHINFER", "kv-cache-dtype": "int8_per_token_head"},
             "FLASHINFER does not do",
         ),
+        ({"attention-backend": "TRITON_ATTN", "kv-cache-dtype": "fp8_e5m2"}, "TRITON_ATTN does not do"),
         ({"attention-backend": "FLASHINFER", "block-size": 128}, "block-size=128: 64 at most"),
     ],
 )
@@ -394,6 +395,35 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 @cases("said", SEEN.values(), ids=SEEN)
 def test_what_vllm_really_said_is_told_apart(said: tuple[str, CrashClass]) -> None:
     assert Vllm().crash(said[0]) is said[1]
+
+
+ON_A_GPU = {
+    "TRITON_ATTN and fp8_e5m2": (
+        """(EngineCore pid=7) ERROR 11-27 14:52:16 [core.py:1231]     attn_output = self.attn(q, k, v)
+(EngineCore pid=7) ERROR 11-27 14:52:16 [core.py:1231]     assert self.kv_cache_dtype in {"fp8", "fp8_e4m3"}
+(EngineCore pid=7) ERROR 11-27 14:52:16 [core.py:1231]            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+(EngineCore pid=7) ERROR 11-27 14:52:16 [core.py:1231] AssertionError
+(APIServer pid=5)     raise RuntimeError(
+(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above.""",
+        CrashClass.INCOMPATIBLE_FLAGS,
+        'AssertionError: assert self.kv_cache_dtype in {"fp8", "fp8_e4m3"}',
+    ),
+    "a kernel library that lacks the driver's": (
+        """VLLM::EngineCore: symbol lookup error: /envs/x.so: undefined symbol: cuLibraryLoadData
+(APIServer pid=9) WARNING 11-27 14:56:34 [core_client.py:702] engine core exited unexpectedly
+(APIServer pid=9) ERROR 11-27 [serving.py:812] EngineDeadError: See stack trace (above) for the root cause.
+(APIServer pid=9) INFO: 127.0.0.1:40722 - "POST /v1/chat/completions HTTP/1.1" 500 Internal Server Error""",
+        CrashClass.UNKNOWN,
+        "symbol lookup error: /envs/x.so: undefined symbol: cuLibraryLoadData",
+    ),
+}
+"""What vLLM 0.24.0 said on an H200, cut to the lines that matter."""
+
+
+@cases("said", ON_A_GPU.values(), ids=ON_A_GPU)
+def test_a_death_is_told_by_what_caused_it(said: tuple[str, CrashClass, str]) -> None:
+    assert Vllm().crash(said[0]) is said[1]
+    assert telling_line(said[0]) == said[2]
 
 
 def test_tgi_s_own_words_count_first() -> None:

@@ -17,6 +17,28 @@ class PassThrough(Attack):
     """The control."""
 
 
+class Stumbles(PassThrough):
+    """No attack: something else on the machine slows it while the probe after the run is on it."""
+
+    after, until = 17, 20
+    pause = 0.02
+
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
+        slow = self.after < number <= self.until
+        async with aclosing(super().answer(body, number)) as pieces:
+            async for piece in pieces:
+                if slow and content(piece):
+                    await asyncio.sleep(self.pause)
+                yield piece
+
+
+class SlowAlone(Stumbles):
+    """Every answer after the run is slow: what was quick in it came from elsewhere."""
+
+    codes = frozenset({"impossible-speed"})
+    until = 1000
+
+
 class ShedLoad(Attack):
     """Answers 429 to whatever comes while two requests are in flight."""
 
@@ -330,6 +352,7 @@ class Garbage(Attack):
 
 
 ATTACKS: tuple[type[Attack], ...] = (
+    SlowAlone,
     ShedLoad,
     RefuseAll,
     Truncate,

@@ -11,11 +11,12 @@ import pytest
 from engines.contract import Model
 from engines.registry import engine
 from engines.server import Server
+from scenarios import rows
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
-from scenarios.score import score
+from scenarios.score import rescore, score
 from scenarios.validity import CODES
-from tests.redteam.attacks import ATTACKS, PassThrough
+from tests.redteam.attacks import ATTACKS, PassThrough, Stumbles
 from tests.redteam.proxy import Attack, Upstream
 from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
@@ -75,3 +76,16 @@ def test_a_plain_proxy_is_valid(letter: str, honest: Upstream, model: Model, tex
     assert measured.invalid_reasons == ()
     assert measured.score is not None
     assert measured.score > 0
+
+
+def test_a_server_that_stumbles_while_it_is_probed_is_probed_again(
+    honest: Upstream, model: Model, text: str, tmp_path: Path
+) -> None:
+    with Stumbles(honest).server() as proxy:
+        seed = next(SEEDS)
+        measured = score(proxy.url, "D", profile=PROFILE, seed=seed, model=model, text=text, out=tmp_path)
+    assert measured.invalid_reasons == ()
+    fresh = rows.read(tmp_path / measured.id).query("role == 'fresh'")
+    assert len(fresh) == 6
+    assert fresh["prompt_sha256"].is_unique
+    assert rescore(tmp_path / measured.id) == measured
