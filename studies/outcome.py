@@ -43,11 +43,15 @@ def _mean(scores: Scores, seed: int) -> float | None:
 
 
 def pool(runs: Iterable[Run]) -> Pool:
-    """The references that runs of one scenario measured."""
+    """The references that runs of one scenario measured. A baseline that several runs share counts once."""
     baselines: dict[int, list[float]] = defaultdict(list)
     defaults: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    known: set[str] = set()
     for run in runs:
-        if base := _score(run.result.get("baseline")):
+        baseline = run.result.get("baseline")
+        measurement = str((baseline or {}).get("measurement") or run.path)
+        if (base := _score(baseline)) and measurement not in known:
+            known.add(measurement)
             baselines[_baseline_seed(run)].append(base)
         for seed, engine, score in default_scores(run):
             defaults[engine][seed].append(score)

@@ -28,6 +28,7 @@ class RunBuilder:
         held: what their trials say of the GPUs.
         told: other fields of their measurements, such as `text` and `quality`.
         submitted: held-out score, or the reason why there is none.
+        measured: which measurement the baseline is; None where nothing tells.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class RunBuilder:
     seeds: tuple[int, int] = (21, 1337)
     budget: float = 600.0
     baseline: float | None = 1.0
+    measured: str | None = None
     scores: Sequence[float | None] = (2.0, 3.0)
     submitted: float | str | None = 2.9
     ratio: float | None = None
@@ -112,7 +114,7 @@ class RunBuilder:
         best = max(done, default=None)
         crashed = len(self.scores) - len(done)
         return {
-            "baseline": self.baseline and {"score": self.baseline, "measurement": None},
+            "baseline": self.baseline and {"score": self.baseline, "measurement": self.measured},
             "default": self._default(),
             "found": best and self._found(*best),
             "submitted": self._submitted(best),

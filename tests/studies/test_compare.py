@@ -126,6 +126,13 @@ def test_default_and_baseline_are_in_the_race(make_run: MakeRun, tmp_path: Path)
     assert methods(only(tmp_path / "runs"), "C") == ["vllm default", "tpe (vllm)", "torch baseline"]
 
 
+def test_a_baseline_that_runs_share_counts_once(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", baseline=1.0, measured="one", submitted=4.0)
+    make_run("b", method="random", baseline=1.0, measured="one", submitted=4.0)
+    make_run("c", method="gp", baseline=3.0, measured="other", submitted=4.0)
+    assert all(row.entries["C"].speedup.mean == 2.0 for row in only(tmp_path / "runs").rows[:3])
+
+
 def test_submitted_is_held_against_the_default_on_the_same_requests(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

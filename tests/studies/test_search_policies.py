@@ -217,6 +217,19 @@ def test_recorded_trials_answer_for_their_neighbours(tmp_path: Path) -> None:
         world(str(file), "cpu/C")
 
 
+def test_recorded_expert_configs_are_tried_as_such() -> None:
+    there = world(str(RESULTS / "h200-survey"), SHORT)
+    tried = [
+        {"kv-cache-dtype": "fp8", "quantization": "fp8"},
+        {"max-num-batched-tokens": 16384, "quantization": "fp8"},
+    ]
+    assert list(there.spaces["vllm"].experts) == tried
+    best = max(there.truth("vllm", config) for config in tried)
+    aided, unaided = (play(there, Policy.parse(f"ceiling-tpe{end}"), 0, 480.0) for end in ("", "-unaided"))
+    assert aided.submitted == pytest.approx(best / there.truth("vllm", {}))
+    assert unaided.submitted < aided.submitted
+
+
 def test_surveys_of_one_setting_are_one_landscape(tmp_path: Path) -> None:
     survey = RESULTS / "h100-4x" / "C-B-survey"
     alone = [world(str(survey / name), SHORT).spaces["vllm"] for name in "12"]

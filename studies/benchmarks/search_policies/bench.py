@@ -12,6 +12,7 @@ from dataclasses import replace
 from scenarios.measurement import Measurement, Reason
 from scenarios.scenario import Plan
 from scenarios.trial import Decide, Drop, State, Trial
+from search.planners.draws import key
 from search.record import Ask
 from studies.benchmarks.search_policies.serving import Figures
 from studies.benchmarks.search_policies.world import STOP_SECONDS, World
@@ -37,6 +38,7 @@ class Bench:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._seed = seed
+        self._started: set[str] = set()
 
     def refused(self, ask: Ask) -> Trial | None:
         """The end of a trial that the static guards refuse, at no cost."""
@@ -47,18 +49,33 @@ class Bench:
 
     def run(self, ask: Ask, decide: Decide | None, patience: float | None) -> Trial:
         """A trial to its end; `gpu_seconds` is what it took, and `patience` bounds each measurement."""
-        return _Run(self._world, ask, decide, patience, random.Random(f"{self._seed}/{ask.number}")).trial()
+        draw = random.Random(f"{self._seed}/{ask.number}")
+        trial = _Run(self._world, ask, decide, patience, draw, self._again(ask)).trial()
+        if trial.measurements:
+            self._started.add(_name(ask))
+        return trial
+
+    def _again(self, ask: Ask) -> float:
+        """The share of its first start that a config's start takes now."""
+        return self._world.restarts.get(ask.job.engine, 1.0) if _name(ask) in self._started else 1.0
 
 
 class _Run:
     def __init__(
-        self, world: World, ask: Ask, decide: Decide | None, patience: float | None, draw: random.Random
+        self,
+        world: World,
+        ask: Ask,
+        decide: Decide | None,
+        patience: float | None,
+        draw: random.Random,
+        again: float,
     ) -> None:
         self._world = world
         self._ask = ask
         self._decide = decide
         self._patience = math.inf if patience is None else patience
         self._draw = draw
+        self._again = again
         self._level = math.exp(draw.gauss(0.0, START_NOISE))
         self._left = math.inf if ask.seconds is None else ask.seconds
         self._done: list[Measurement] = []
@@ -67,6 +84,7 @@ class _Run:
     def trial(self) -> Trial:
         job = self._ask.job
         start = self._world.start(job.engine, job.config)
+        start = replace(start, seconds=start.seconds * self._again)
         if start.seconds >= self._left:
             return self._ended(
                 State.STOPPED, self._left, detail=f"{self._ask.limited_by} ended before the server was ready"
@@ -145,6 +163,10 @@ class _Run:
             seconds={"start": start, "measure": measure, "stop": STOP_SECONDS},
             gpu_seconds=start + measure + STOP_SECONDS,
         )
+
+
+def _name(ask: Ask) -> str:
+    return f"{ask.job.engine} {key(ask.job.config)}"
 
 
 def _blank(ask: Ask, state: State) -> Trial:

@@ -149,6 +149,7 @@ def _setting(world: World, seed: int, budget: float, *, experts: bool) -> Settin
     return Setting(
         defaults=defaults,
         experts=known if experts else {},
+        restarts=world.restarts,
         scenario=world.scenario,
         profile=world.profile.name,
         text=world.profile.text,

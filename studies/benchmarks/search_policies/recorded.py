@@ -3,13 +3,13 @@
 A table is CSV or Parquet with columns `engine`, `config` (JSON), `state`, `score` and, in seconds, `start`,
 `measure` (of a whole scoring) and `stop`; or it is a run directory, whose ledger is read, or a directory of
 such runs, made with one model on machines alike. A config that nobody ran answers as the nearest one that
-somebody did.
+somebody did. Trials whose `origin` is `expert` (runs have it, a table may) are the engine's expert configs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from engines.contract import Config, Value
+from engines import registry
+from engines.contract import Config, Value, restart_share
 from engines.space import Parameter, Space
 from scenarios import ledger
 from scenarios.measurement import Measurement
@@ -32,6 +33,7 @@ from studies.benchmarks.search_policies.world import Start
 from studies.errors import BadInput
 
 UNSET = "(default)"
+EXPERT = "expert"
 COLUMNS = ("engine", "config", "state", "score", "start", "measure", "stop")
 
 
@@ -44,6 +46,7 @@ class Row:
     start: float
     whole: float
     crash: str | None
+    expert: bool = False
 
 
 class RecordedWorld:
@@ -55,10 +58,11 @@ class RecordedWorld:
         self.name = name
         self.profile = profile
         self.scenario = scenario
-        self.spaces: Mapping[str, Space] = {
-            engine: _space(engine, [row.config for row in each]) for engine, each in rows.items()
+        self.spaces: Mapping[str, Space] = {name: _space(name, each) for name, each in rows.items()}
+        self.restarts: Mapping[str, float] = {
+            name: restart_share(registry.engine(name)) for name in rows if name in registry.names()
         }
-        self._nearest = {engine: _Nearest(self.spaces[engine], each) for engine, each in rows.items()}
+        self._nearest = {name: _Nearest(self.spaces[name], each) for name, each in rows.items()}
 
     @classmethod
     def load(cls, path: Path, profile: Profile, scenario: Scenario) -> RecordedWorld:
@@ -108,11 +112,11 @@ class _Nearest:
         return self._known[name]
 
 
-def _space(engine: str, configs: Iterable[Config]) -> Space:
+def _space(engine: str, rows: Sequence[Row]) -> Space:
     """Every flag that was tried, with the values that it had; a config leaves a flag out at its default."""
     seen: dict[str, dict[str, Value]] = {}
-    for config in configs:
-        for flag, value in config.items():
+    for row in rows:
+        for flag, value in row.config.items():
             seen.setdefault(flag, {})[json.dumps(value)] = value
     parameters = []
     for flag, choices in sorted(seen.items()):
@@ -120,7 +124,7 @@ def _space(engine: str, configs: Iterable[Config]) -> Space:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         ordered = sorted(values, key=float) if numbers else values
         parameters.append(Parameter(flag, (UNSET, *ordered), UNSET))
-    return Space(engine, tuple(parameters))
+    return Space(engine, tuple(parameters), experts=tuple(row.config for row in rows if row.expert))
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:
@@ -132,7 +136,9 @@ def _rows(table: pd.DataFrame) -> list[Row]:
         start = float((served if len(served) else trials)["start"].median())
         whole = float(served["measure"].median()) if len(served) else 0.0
         score = float(served["score"].median()) if len(served) else None
-        made.append(Row(json.loads(str(config)), score, start, whole, None if len(served) else "crashed"))
+        crash = None if len(served) else "crashed"
+        expert = "origin" in trials and bool((trials["origin"] == EXPERT).any())
+        made.append(Row(json.loads(str(config)), score, start, whole, crash, expert))
     return made
 
 
@@ -189,9 +195,10 @@ def _from_run(events: Sequence[Mapping[str, Any]], scenario: Scenario) -> pd.Dat
                 "start": trial.seconds.get("start", 0.0),
                 "measure": _whole(trial, own, scenario),
                 "stop": trial.seconds.get("stop", 0.0),
+                "origin": trial.origin,
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "origin"])
 
 
 def _whole(trial: Trial, own: Sequence[Measurement], scenario: Scenario) -> float:

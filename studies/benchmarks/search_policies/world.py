@@ -39,13 +39,15 @@ class World(Protocol):
     scenario: Scenario
     profile: Profile
     spaces: Mapping[str, Space]
+    restarts: Mapping[str, float]
+    """Engine -> share of a config's first start that its next one takes; 1 where it is not told."""
 
     def refusal(self, engine: str, config: Config) -> str | None:
         """Why the static guards refuse a config; None where they let it pass."""
         ...
 
     def start(self, engine: str, config: Config) -> Start:
-        """What launching it takes."""
+        """What launching it takes the first time."""
         ...
 
     def figures(self, engine: str, config: Config, fidelity: Fidelity, served: int) -> Figures:
@@ -65,6 +67,7 @@ class SimulatedWorld:
         self.scenario = scenario
         self.profile = profile
         self.spaces: Mapping[str, Space] = {ENGINE: _space()}
+        self.restarts: Mapping[str, float] = {}
 
     def refusal(self, engine: str, config: Config) -> str | None:
         """What the adapter's guards say."""
