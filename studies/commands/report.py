@@ -1,11 +1,16 @@
-"""`ceiling report`: one run or study as a page."""
+"""`ceiling report`: one run or study with all its trials, in the terminal or as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from studies.compare import Table
+    from studies.record import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -15,12 +20,14 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory, or a study's directory.")],
-    html: Annotated[Path, typer.Option("--html", help="Where to write the page.", metavar="FILE")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write one self-contained page.", metavar="FILE")
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Show the published figures beside ours.")
     ] = False,
 ) -> int:
-    """Write a run or a study as one web page.
+    """Show what a run or a study came to, and every trial of it: here, or as one web page.
 
     Example: ceiling report runs/cpu-agents-vs-search --html report.html
     """
@@ -28,7 +35,26 @@ def report(
     from studies.report.page import write_page
     from studies.terminal import out
 
-    tables = comparison.compare(comparison.load([run]))
-    write_page(html, tables, published=published)
-    out().print(f"wrote {html}", soft_wrap=True)
-    return 0 if any(table.scenarios for table in tables) else 1
+    runs = comparison.load([run])
+    tables = comparison.compare(runs)
+    if html is None:
+        _print(runs, tables, published)
+    else:
+        write_page(html, tables, published=published, trials=True)
+        out().print(f"wrote {html}", soft_wrap=True)
+    return 0 if any(one.trials for one in runs) else 1
+
+
+def _print(runs: Sequence[Run], tables: Sequence[Table], published: bool) -> None:
+    from studies import compare_table, summary
+    from studies.terminal import out
+    from studies.trials import show_trials
+
+    if len(runs) > 1:
+        compare_table.show(out(), tables, None, published)
+    for run in runs:
+        if len(runs) > 1:
+            out().print(f"\n{run.path}", soft_wrap=True, markup=False)
+        else:
+            summary.show(out(), run)
+        show_trials(out(), run)

@@ -21,6 +21,7 @@ from studies.durations import short
 from studies.hardware import share_words
 from studies.record import Run
 from studies.report import charts
+from studies.trials import Tried, letters, tried
 from studies.verdict import Verdict, amount, over_default, search_against_agents, verdicts
 
 SCENARIOS = {
@@ -61,14 +62,22 @@ class Section:
 
 
 def write_page(
-    path: Path, tables: Sequence[Table], *, focus: str | None = None, published: bool = False
+    path: Path,
+    tables: Sequence[Table],
+    *,
+    focus: str | None = None,
+    published: bool = False,
+    trials: bool = False,
 ) -> None:
-    """Write the comparison as one self-contained HTML file."""
+    """Write the comparison as one self-contained HTML file, with `trials` of every run where asked."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(tables, focus=focus, published=published), encoding="utf-8")
+    page = render(tables, focus=focus, published=published, trials=trials)
+    path.write_text(page, encoding="utf-8")
 
 
-def render(tables: Sequence[Table], *, focus: str | None = None, published: bool = False) -> str:
+def render(
+    tables: Sequence[Table], *, focus: str | None = None, published: bool = False, trials: bool = False
+) -> str:
     """The page's HTML."""
     environment = Environment(
         loader=PackageLoader("studies.report", ""),
@@ -95,6 +104,10 @@ def render(tables: Sequence[Table], *, focus: str | None = None, published: bool
         citation=literature.CITATION,
         beside=published_beside,
         provenance=_provenance,
+        tried=tried if trials else None,
+        letters=letters,
+        widest=_widest,
+        lone=sum(len(table.runs) for table in tables) == 1,
         simulated=any(table.setting.simulated for table in tables),
     )
 
@@ -211,6 +224,12 @@ def _command(runs: Sequence[Run]) -> str | None:
             if command:
                 return str(command)
     return None
+
+
+def _widest(rows: Sequence[Tried], letter: str) -> float:
+    """The greatest ratio to the default in a scenario: a full bar."""
+    known = (row.readings[letter].over_default for row in rows if letter in row.readings)
+    return max((ratio for ratio in known if ratio is not None), default=1.0)
 
 
 def _provenance(run: Run) -> dict[str, Any]:
