@@ -19,7 +19,7 @@ from scenarios.trial import Trial, TrialSpec
 from scenarios.trial_run import run_trial
 
 TRIES = 3
-OURS = frozenset({"client-lag", "schedule", "clock-skew"})
+OURS = frozenset({"client-lag", "schedule", "clock-skew", "other-process"})
 """Reasons against a measurement that lie with the harness or this machine, not with the server."""
 
 SLACK = 60.0

@@ -8,6 +8,7 @@ stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from engines.contract import Config
@@ -60,10 +61,12 @@ class Course:
         left = round(left, 3)
         for number in sorted(self.record.lost):
             again = self.record.asks[number]
-            if fits(self.record, again.job, left, self._scenario):
-                return self._asked(number, again.attempt + 1, again.job, left)
-        job = self._strategy.next(self.record, left, self._propose)
-        return None if job is None else self._asked(self.record.next_number, 0, job, left)
+            job = _shortened(again, left)
+            room = left if job.seconds is None else job.seconds
+            if fits(self.record, job, room, self._scenario):
+                return self._asked(number, again.attempt + 1, job, left)
+        new = self._strategy.next(self.record, left, self._propose)
+        return None if new is None else self._asked(self.record.next_number, 0, new, left)
 
     def decide(self, ask: Ask) -> Decide | None:
         """What the worker asks after each measurement."""
@@ -135,6 +138,13 @@ class Course:
             if job is None or job.to_json() != recorded.to_json():
                 raise LedgerError(_mismatch(event["trial"], recorded, job))
         self._fold(event)
+
+
+def _shortened(ask: Ask, left: float) -> Job:
+    """A lost trial's job with what is left: what was kept for the end when it was asked is kept still."""
+    if ask.job.seconds is None:
+        return ask.job
+    return replace(ask.job, seconds=round(max(0.0, left - (ask.left - ask.job.seconds)), 3))
 
 
 _NOTHING = "nothing"

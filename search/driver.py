@@ -19,7 +19,7 @@ from scenarios.meter import Meter
 from scenarios.trial import Phase, State, TrialSpec
 from scenarios.trial_run import refused
 from search.course import Course, charged
-from search.record import Ask
+from search.record import Ask, Record
 from search.worker import SIMULATION, Task, trainable
 
 INTERRUPTED = "interrupted"
@@ -30,11 +30,11 @@ OVERDUE = 60.0
 FUTILE = 3
 """Workers that may die before any trial has started, until the search gives up."""
 
-CLIENT = frozenset({"client-lag", "schedule"})
-"""Codes of invalid measurements that speak of the client's machine, not of the server."""
+DISTURBED = frozenset({"client-lag", "schedule", "other-process"})
+"""Codes of invalid measurements that speak of the machine, not of the server."""
 
 RETRIES = 2
-"""How often the default and final trials are tried again when the client voided them; others once."""
+"""How often the default and final trials are tried again when the machine voided them; others once."""
 
 
 REFUSALS = 8
@@ -143,7 +143,7 @@ class Driver:
             self.course.take(event)
             return
         self._enters(flight, Phase.STOPPING.value)
-        why = self._void(flight, event)
+        why = disturbed(self.course.record, flight.ask, event)
         if why is not None:
             self.course.lose(flight.ask, why, event["gpu_seconds"], counts=True)
         else:
@@ -170,17 +170,6 @@ class Driver:
             for each, flight in self.flights.items()
             if flight.deadline is not None and now > flight.deadline + OVERDUE and not flight.checking
         ]
-
-    def _void(self, flight: Flight, event: Mapping[str, Any]) -> str | None:
-        """Why a trial says nothing of its config and is worth another attempt: the client was at fault."""
-        if event["state"] != State.INVALID.value:
-            return None
-        last = self.course.record.measurements[event["measurements"][-1]]
-        again = RETRIES if flight.ask.job.origin in ("default", "final") else 1
-        if self.course.record.losses.get(flight.ask.number, 0) >= again:
-            return None
-        ours = all(reason.code in CLIENT for reason in last.invalid_reasons)
-        return last.invalid_reasons[0].detail if ours else None
 
     def _free(self) -> bool:
         return sum(len(flight.slots) for flight in self.flights.values()) < self._devices
@@ -247,6 +236,19 @@ class Driver:
             variables={name: value for name, value in os.environ.items() if name.startswith(SIMULATION)},
         )
         return {"devices": len(flight.slots), "task": task.packed()}
+
+
+def disturbed(record: Record, ask: Ask, event: Mapping[str, Any]) -> str | None:
+    """Why a trial says nothing of its config and is worth another attempt: the machine was at fault."""
+    if event["state"] != State.INVALID.value:
+        return None
+    again = RETRIES if ask.job.origin in ("default", "final") else 1
+    if record.losses.get(ask.number, 0) >= again:
+        return None
+    measured = [record.measurements[name] for name in event["measurements"]]
+    reasons = [reason for each in measured for reason in each.invalid_reasons]
+    ours = reasons and all(reason.code in DISTURBED for reason in reasons)
+    return reasons[0].detail if ours else None
 
 
 def drive(driver: Driver, resource: str) -> None:

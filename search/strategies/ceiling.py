@@ -6,7 +6,8 @@
    the same requests.
 3. A share of the budget is kept for the end: the best trials are measured in full on the held-out seed,
    interleaved with the default (default, candidates, default). A candidate wins only if it is significantly
-   faster there; otherwise the default is the answer.
+   faster there; otherwise the default is the answer. Where only one measurement still fits, or the default
+   did not serve, the best trial is measured and submitted, and it is said that nothing was compared.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Ceiling:
 
     def verdict(self, record: Record) -> Verdict:
         """The winner over the default, or the default."""
-        return verdict(record)
+        before, _ = _before_finals(record)
+        return verdict(record, rivals=len(self._contest(before)[1]))
 
     def _ranked(self, record: Record) -> list[Trial]:
         return sorted(record.complete(*EXPLORED), key=lambda trial: -(self.value(record, trial) or 0.0))
@@ -95,8 +97,10 @@ class Ceiling:
         """Wall seconds kept for the final trials, as if the next trial became one more candidate."""
         default, better = self._contest(record)
         wall = self._setting.wall
-        if wall is None or default is None:
+        if wall is None:
             return 0.0
+        if default is None:
+            return SPARE * self._cost(record, Finals.least(None, better, self._blocks))
         return SPARE * self._expected(record, default, better, wall)
 
     def _expected(self, record: Record, default: Trial, better: list[Trial], wall: float) -> float:

@@ -62,19 +62,26 @@ def cost(record: Record, job: Job, scenario: Scenario, again: float = 1.0) -> fl
     """Wall seconds of a job: as its config took before, else as its engine's trials did; 0 without any.
 
     A config that has started finds its kernels built: its second start is expected to take `again` times its
-    first, and no longer than its engine's usually do.
+    first, and no longer than its engine's usually do. A search's first start builds for all that follow: what
+    they took tells what it would have taken without that.
     """
     own = [each for each in _served(record) if each.engine == job.engine]
     known = [each for each in own if each.config == job.config]
     same = _costs(known, scenario)
     if same:
         first, *later = known
-        usual = median(_starts(own))
-        share = FIRST if first.number == 0 else again
-        start = _upper(map(_start, later)) if later else min(share * _start(first), usual)
+        start = _upper(map(_start, later)) if later else _restart(first, own, again)
         return replace(same, start=start).of(job.plans)
     others = costs(record, scenario, job.engine)
     return others.of(job.plans) if others else 0.0
+
+
+def _restart(first: Trial, own: Sequence[Trial], again: float) -> float:
+    """Seconds of a config's second start, from its first and from those of its engine's other configs."""
+    if first.number:
+        return min(again * _start(first), median(_starts(own)))
+    others = [_start(trial) for trial in own if trial.config != first.config]
+    return again * min(_start(first), median(others)) if others else FIRST * _start(first)
 
 
 def slowest_start(record: Record, engine: str) -> float | None:

@@ -14,7 +14,7 @@ from engines.contract import Config
 from scenarios.scenario import Plan
 from scenarios.trial import State, Trial
 from search.record import Job, Record
-from search.strategies.compare import Gap, gap, readings
+from search.strategies.compare import Gap, Reading, gap, readings
 from search.strategies.costs import cost
 from search.strategies.strategy import Setting, Verdict
 
@@ -68,8 +68,11 @@ class Finals:
         return max(free)
 
 
-def verdict(record: Record) -> Verdict:
-    """The candidate that beats the default significantly and by most; otherwise the default."""
+def verdict(record: Record, rivals: int = 0) -> Verdict:
+    """The candidate that beats the default significantly and by most; otherwise the default.
+
+    `rivals` is how many trials read faster than the default before the final ones.
+    """
     finals = record.ended("final")
     if not finals:
         return Verdict(None, "nothing was measured on the held-out seed")
@@ -81,7 +84,7 @@ def verdict(record: Record) -> Verdict:
         for name, trials in candidates.items()
         if (apart := _gap(trials, default)) is not None and _all_valid(trials)
     }
-    base = _default_verdict(default, len(gaps), len(candidates))
+    base = _default_verdict(default, len(gaps), len(candidates), rivals)
     if not gaps:
         return base
     winner = max(gaps, key=lambda name: gaps[name].log)
@@ -124,12 +127,21 @@ def _all_valid(trials: Sequence[Trial]) -> bool:
 def _gap(first: Sequence[Trial], second: Sequence[Trial]) -> Gap | None:
     mine = readings(each for trial in first for each in trial.measurements)
     other = readings(each for trial in second for each in trial.measurements)
-    return gap(mine, other, (len(first), len(second)))
+    return gap(mine, other, (_starts(first, other), _starts(second, mine)))
 
 
-def _default_verdict(default: Sequence[Trial], valid: int, candidates: int) -> Verdict:
+def _starts(trials: Sequence[Trial], others: Sequence[Reading]) -> int:
+    """How many of them, each a start, have a reading on requests that the others have one on."""
+    shared = {reading.request_set for reading in others}
+    told = (readings(trial.measurements) for trial in trials)
+    return sum(any(reading.request_set in shared for reading in own) for own in told)
+
+
+def _default_verdict(default: Sequence[Trial], valid: int, candidates: int, rivals: int) -> Verdict:
     measured = next((trial for trial in default if trial.state is State.COMPLETE), default[0])
-    if not candidates:
+    if not candidates and rivals:
+        why = "the default: no time was left to measure a trial that read faster on held-out requests"
+    elif not candidates:
         why = "the default: no trial read faster than it"
     elif not valid:
         why = "the default: no candidate passed every gate on held-out requests"

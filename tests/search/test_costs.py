@@ -88,13 +88,21 @@ def test_a_trial_of_one_size_takes_the_others_share_of_it_as_paid_once() -> None
 def test_a_config_starts_again_in_the_share_of_its_first_start_that_its_engine_keeps() -> None:
     known = record(trial(0, 40.0, *LADDER), trial(1, 60.0, *LADDER, speed="high"))
     whole = 34.0
-    assert cost(known, final(), SCENARIO) == pytest.approx(20.5 + whole)
+    assert cost(known, final(), SCENARIO) == pytest.approx(41.0 + whole)
+    assert cost(known, final(), SCENARIO, 0.5) == pytest.approx(20.5 + whole)
     assert cost(known, final(speed="high"), SCENARIO) == pytest.approx(40.75 + whole)
     assert cost(known, final(speed="high"), SCENARIO, 0.5) == pytest.approx(30.5 + whole)
     again = record(*known.trials.values(), trial(2, 25.0, *LADDER, speed="high"))
     assert cost(again, final(speed="high"), SCENARIO, 0.5) == pytest.approx(26.0 + whole)
     assert slowest_start(again, "made-up") == 60.0
     assert slowest_start(again, "another") is None
+
+
+def test_a_search_s_first_start_is_read_by_those_that_followed() -> None:
+    first = trial(0, 90.0, *LADDER)
+    assert cost(record(first), final(), SCENARIO) == pytest.approx(45.5 + 34.0)
+    later = (trial(number, 30.0, *LADDER, speed=str(number)) for number in (1, 2, 3))
+    assert cost(record(first, *later), final(), SCENARIO) == pytest.approx(31.0 + 34.0)
 
 
 @pytest.mark.parametrize("letter", ["A", "B", "C", "D"])

@@ -19,6 +19,7 @@ from search.result import result
 from search.strategies import UnknownStrategy, strategy
 from search.strategies.ceiling import SPARE
 from search.strategies.compare import gap, readings
+from search.strategies.final import verdict
 from search.strategies.ladder import keeps_regime, ladder
 from search.strategies.race import ERROR_RATE, GRACE, PATIENCE, Race, patience
 from tests.search.landscape import score
@@ -263,6 +264,40 @@ def test_when_the_default_crashes_the_best_trial_goes_alone(tmp_path: Path) -> N
     assert outcome["submitted"]["valid"]
     assert outcome["submitted"]["config"]
     assert outcome["submitted"]["ratio"] is None
+
+
+@pytest.mark.parametrize("wall", [600.0, 1200.0, 1815.0, 3600.0])
+@pytest.mark.parametrize("how", ["crashes", "invalid"])
+def test_without_a_default_time_is_still_kept_to_measure_the_best_trial(
+    tmp_path: Path, wall: float, how: str
+) -> None:
+    broken: dict[str, Any] = {
+        "crashes": lambda engine, config: not config,
+        "invalid": lambda config, seed: not config,
+    }
+    outcome = result(Search(tmp_path, World(hill, **{how: broken[how]}), wall=wall).begin())
+    assert outcome["submitted"] is not None and outcome["submitted"]["valid"]
+    assert outcome["gpu_seconds"] > 0.8 * wall
+
+
+def test_a_default_without_time_for_a_candidate_says_so(tmp_path: Path) -> None:
+    events = Search(tmp_path, World(hill), wall=900.0).begin()
+    record = Record.of(events)
+    for number, each in list(record.trials.items()):
+        if each.origin == "final" and each.config:
+            del record.trials[number]
+    assert "no time was left" in verdict(record, rivals=1).reason
+    assert "no trial read faster" in verdict(record).reason
+
+
+def test_a_final_start_without_a_reading_is_no_start_of_the_comparison(tmp_path: Path) -> None:
+    record = Record.of(Search(tmp_path, World(hill), wall=3600.0).begin())
+    whole = verdict(record)
+    (*_, last) = (each for each in record.ended("final") if not each.config)
+    cut = replace(last, measurements=(), state=State.STOPPED, score=None)
+    stopped = verdict(Record(record.asks, {**record.trials, last.number: cut}))
+    gone = verdict(Record(record.asks, {n: t for n, t in record.trials.items() if n != last.number}))
+    assert stopped.interval == gone.interval != whole.interval
 
 
 def test_when_everything_crashes_there_is_nothing(tmp_path: Path) -> None:
