@@ -28,12 +28,16 @@ Answer = Callable[[str, list[str], Say], tuple[int, str]]
 """Verb, arguments and a way to say what is going on -> exit status and text of the client."""
 
 
+Failed = Callable[[Exception], None]
+
+
 class _Listener(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, path: str, answer: Answer) -> None:
+    def __init__(self, path: str, answer: Answer, failed: Failed) -> None:
         self.answer = answer
+        self.failed = failed
         self.slots = threading.BoundedSemaphore(CLIENTS)
         super().__init__(path, _Connection)
 
@@ -65,7 +69,11 @@ class _Connection(socketserver.StreamRequestHandler):
         request = _request(self.rfile.readline(LINE))
         if request is None:
             return 2, "not a request of this service"
-        return self.server.answer(*request, lambda text: self._write(say=text))
+        try:
+            return self.server.answer(*request, lambda text: self._write(say=text))
+        except Exception as error:
+            self.server.failed(error)
+            return 1, f"the service failed, which is no fault of yours: {type(error).__name__}: {error}"
 
     def _write(self, **reply: object) -> None:
         """Send a reply; whoever does not wait for it misses it."""
@@ -76,10 +84,13 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 class Broker:
-    """Listens in `folder` while it is entered."""
+    """Listens in `folder` while it is entered.
 
-    def __init__(self, folder: Path, answer: Answer) -> None:
-        self._listener = _Listener(str(folder / SOCKET), answer)
+    `failed` is told what `answer` raises; its client gets a line.
+    """
+
+    def __init__(self, folder: Path, answer: Answer, failed: Failed = lambda error: None) -> None:
+        self._listener = _Listener(str(folder / SOCKET), answer, failed)
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.05,), name="broker")
 
     def __enter__(self) -> Self:

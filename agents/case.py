@@ -18,6 +18,10 @@ from scenarios.measurement import Measurement
 from scenarios.scenario import Fidelity
 from scenarios.trial import Observer, Phase, Trial
 
+TRIES = 3
+OURS = frozenset({"client-lag", "schedule", "clock-skew", "other-process"})
+"""Reasons against a measurement that lie with the harness or this machine, not with the server."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -81,8 +85,15 @@ class Record:
 
     @property
     def submitted(self) -> bool:
-        """Whether final scoring is done."""
-        return any(event["event"] == "trial" and event["origin"] == "final" for event in self.events)
+        """Whether final scoring is done: with an answer, or void through the machine once too often."""
+        finals = [event for event in self.events if event["event"] == "trial" and event["origin"] == "final"]
+        return len(finals) >= TRIES or any(not self._voided(event) for event in finals)
+
+    def _voided(self, trial: Mapping[str, Any]) -> bool:
+        ids = set(trial["measurements"])
+        measured = (event for event in self.events if event["event"] == "measurement" and event["id"] in ids)
+        codes = {reason["code"] for event in measured for reason in event["invalid_reasons"]}
+        return bool(codes) and codes <= OURS
 
     @property
     def finished(self) -> bool:

@@ -18,10 +18,6 @@ from scenarios.scenario import FULL, Plan
 from scenarios.trial import Trial, TrialSpec
 from scenarios.trial_run import run_trial
 
-TRIES = 3
-OURS = frozenset({"client-lag", "schedule", "clock-skew", "other-process"})
-"""Reasons against a measurement that lie with the harness or this machine, not with the server."""
-
 SLACK = 60.0
 UNMEASURED = 3600.0
 """Seconds for the scoring of a server when nothing on this machine says how long one takes."""
@@ -32,11 +28,8 @@ def submit(case: Case, record: Record, places: Places, box: Box) -> None:
 
     A scoring that is void through no doing of the server's is done again, from another fresh copy.
     """
-    for _ in range(TRIES):
-        trial = _scored(case, record, places, box)
-        reasons = {reason.code for kept in trial.measurements for reason in kept.invalid_reasons}
-        if not reasons or not reasons <= OURS:
-            return
+    while not record.submitted:
+        _scored(case, record, places, box)
 
 
 def _scored(case: Case, record: Record, places: Places, box: Box) -> Trial:

@@ -25,6 +25,7 @@ LOGIN = "agent"
 FILE = "start_server.sh"
 NAME = "launcher"
 HINT = re.compile(r"^# CEILING_CONFIG (\{.*\})\s*$", re.MULTILINE)
+HINT_LENGTH = 1 << 14
 PATH = (
     "/usr/local/cuda/bin",
     *("/usr/local/bin", "/usr/bin", "/bin"),
@@ -56,10 +57,12 @@ def read_script(workspace: Path) -> Script:
 
 
 def _hint(text: str, sha256: str) -> tuple[str, Config]:
+    """What it says of itself, where a ledger can hold that; an agent may write anything there."""
     found = HINT.search(text)
     try:
-        said = json.loads(found.group(1)) if found else {}
-    except json.JSONDecodeError:
+        said = json.loads(found.group(1)) if found and len(found.group(1)) <= HINT_LENGTH else {}
+        json.dumps(said, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         said = {}
     engine, config = said.get("engine"), said.get("config")
     if isinstance(engine, str) and isinstance(config, dict) and all(map(_plain, config.values())):
@@ -118,7 +121,7 @@ class Launcher:
     def ready(self, url: str) -> bool:
         """Whether `/v1/models` answers."""
         try:
-            return httpx.get(f"{url}/v1/models", timeout=2.0).is_success
+            return httpx.get(f"{url}/v1/models", timeout=2.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from scenarios.meter import Meter
 from scenarios.models import digest
 from scenarios.profiles import scenario
 from scenarios.provenance import host as host_facts
+from scenarios.provenance import moved
 from scenarios.quality.admission import admit
 from scenarios.scenario import FULL, Plan
 from scenarios.trial import Observer
@@ -53,6 +55,8 @@ def run_agent(
     registry.command(spec)
     for name in spec.engines:
         engine_named(name).runtime()
+    if _real(spec):
+        _cuda(this_host(), spec.devices)
     scenario(spec.profile, spec.scenario)
     if spec.quality is not None:
         held_out = Plan(spec.scenario, spec.profile, spec.eval_seed, FULL, spec.text)
@@ -91,9 +95,12 @@ def _finish(spec: AgentSpec, run: Path, ledger: Ledger, record: Record, observer
 
 def _measure_baseline(spec: AgentSpec, record: Record, observer: Observer | None) -> None:
     """The torch baseline on the dev seed, as search takes it; none where only simulated engines run."""
-    real = any(engine_named(name).real for name in spec.engines)
-    if spec.baseline and real and record.baseline is None:
+    if spec.baseline and _real(spec) and record.baseline is None:
         record.keep_baseline(baseline(spec.model, spec.scenario, spec.profile, spec.seed, observer=observer))
+
+
+def _real(spec: AgentSpec) -> bool:
+    return any(engine_named(name).real for name in spec.engines)
 
 
 class _Phase:
@@ -119,10 +126,14 @@ class _Phase:
         launcher = Launcher(place, env, case.ready_limit, len(spec.devices), real=case.real)
         with Meter(self._ledger, len(spec.devices), spec.budget) as meter:
             desk = Desk(case, self._record, meter, workspace, launcher)
-            with Broker(self._places.socket, desk.answer):
+            with Broker(self._places.socket, desk.answer, self._failed):
                 why = self._attended(command, place, meter, desk)
         self._record.clients(workspace.changed())
         self._record.note("agent-ended", **why)
+
+    def _failed(self, error: Exception) -> None:
+        where = "".join(traceback.format_exception(error))
+        self._record.note("service-failed", why=f"{type(error).__name__}: {error}", traceback=where)
 
     def _attended(
         self, command: tuple[str, ...], place: sandbox.Box, meter: Meter, desk: Desk
@@ -199,6 +210,10 @@ def _ledger(spec: AgentSpec, run: Path, resume: bool) -> Ledger:
     if first["kind"] != "agent" or AgentSpec.from_json(first["spec"]) != spec:
         ledger.close()
         raise AgentError(f"{run} belongs to another run: resume it as it was started, or name a new --run")
+    why = moved(first)
+    if why is not None:
+        ledger.close()
+        raise AgentError(f"{run} cannot go on here ({why}): name a new --run")
     return ledger
 
 

@@ -155,14 +155,17 @@ def available() -> bool:
 
 @cache
 def _bwrap() -> tuple[str, ...]:
-    """The bwrap program and the namespaces that it may make here: with one of users, or as root without."""
+    """The bwrap program and the namespaces that it may make here: with one of users, or as root without.
+
+    Root keeps its capabilities where there is no namespace of users, and could undo every bind with them.
+    """
     program = shutil.which("bwrap")
     if program is None:
         raise AgentError(
             "agents run in a sandbox and bwrap is not installed: apt-get install bubblewrap,"
             " or accept the risk with --unsafe-no-sandbox"
         )
-    always = (program, "--unshare-pid", "--unshare-ipc", "--die-with-parent")
+    always = (program, "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--cap-drop", "ALL")
     user = ("--unshare-user", "--uid", str(USER), "--gid", str(USER))
     failure = ""
     for attempt in ((*always, *user), always):

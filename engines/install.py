@@ -91,9 +91,10 @@ def install(
     """
     recipe = _recipe(name, cpu)
     requirements = (f"{recipe.package}=={version or recipe.version}", *recipe.beside)
+    needed = "gpu" if not cpu and this_host().kind == "cuda" else None
     with _locked(name, echo):
         before = installed(name)
-        if before is not None and _serves(name, requirements, tuple(pip_args)):
+        if before is not None and _serves(name, requirements, tuple(pip_args), needed):
             echo(f"{name} {before.version} is installed in {environment(name)}")
             return before
         _check_disk(recipe)
@@ -117,9 +118,11 @@ def _recipe(name: str, cpu: bool) -> Recipe:
     return recipe
 
 
-def _serves(name: str, requirements: tuple[str, ...], pip_args: tuple[str, ...]) -> bool:
-    """Whether the environment that is there is the one asked for."""
+def _serves(name: str, requirements: tuple[str, ...], pip_args: tuple[str, ...], build: str | None) -> bool:
+    """Whether the environment that is there is the one asked for; a `build` of None may be any."""
     written = record(name)
+    if build is not None and written.get("build", build) != build:
+        return False
     return written.get("requirements") == list(requirements) and (
         not pip_args or written.get("pip_args") == list(pip_args)
     )

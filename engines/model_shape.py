@@ -61,7 +61,8 @@ def shape_of(model: Model) -> ModelShape | None:
 def _weighed(shape: ModelShape, model: Model, config: dict[str, Any]) -> ModelShape:
     files = [*model.path.glob("*.safetensors")] or [*model.path.glob("*.bin")]
     on_disk = sum(file.stat().st_size for file in files)
-    experts = int(config.get("num_local_experts") or config.get("num_experts") or 1)
+    counts = (config.get(name) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
+    experts = int(next(filter(None, counts), 1))
     chosen = int(config.get("num_experts_per_tok") or 1) if experts > 1 else 1
     head = int(config["vocab_size"]) * int(config["hidden_size"])
     embeddings = head * (1 if config.get("tie_word_embeddings") else 2)
@@ -77,10 +78,13 @@ def _weighed(shape: ModelShape, model: Model, config: dict[str, Any]) -> ModelSh
 
 
 def _layers(shape: ModelShape, config: dict[str, Any], experts: int) -> int:
-    """Parameters of a dense decoder's layers with gated feed-forward parts; more experts multiply those."""
+    """Parameters of a decoder's layers with gated feed-forward parts: `experts` of them, and shared ones."""
     hidden, ffn = int(config["hidden_size"]), int(config["intermediate_size"])
+    width = int(config.get("moe_intermediate_size") or ffn)
+    shared = int(config.get("shared_expert_intermediate_size") or 0)
+    shared += width * int(config.get("n_shared_experts") or 0)
     attention = hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-    return shape.layers * (attention + 3 * hidden * ffn * experts)
+    return shape.layers * (attention + 3 * hidden * (width * experts + shared))
 
 
 def _window(config: dict[str, Any]) -> int | None:

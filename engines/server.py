@@ -116,8 +116,8 @@ class Server:
             self._devices = held_devices(self.engine, self._indices, self._inventory)
             self.port = self._held.enter_context(held_port())
             self.launch = self.engine.command(self.config, self.model, LOOPBACK, self.port)
-            self._begin()
             try:
+                self._begin()
                 self._wait_ready()
             except BaseException:
                 self._stop()

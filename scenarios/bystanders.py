@@ -177,11 +177,14 @@ def _between(first: _Look, last: _Look) -> Bystanders:
 
 
 def _foreign(first: _Look, last: _Look, known: Collection[int]) -> set[int]:
-    """GPU processes that are not `known`, on devices where a known one computes; else those that changed."""
-    found: set[int] = set()
-    for before, after in zip(first.tenants, last.tenants, strict=True):
-        found |= (before | after) - set(known) if (before | after) & set(known) else before ^ after
-    return found
+    """GPU processes that are not `known`, on devices where a known one computes.
+
+    Where none is seen to (their numbers are another container's), those that came or went.
+    """
+    devices = list(zip(first.tenants, last.tenants, strict=True))
+    shared = [before | after for before, after in devices if (before | after) & set(known)]
+    changed = [before ^ after for before, after in devices]
+    return set().union(*(shared or changed)) - set(known)
 
 
 def _serving(look: _Look) -> set[int]:

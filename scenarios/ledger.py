@@ -109,7 +109,10 @@ class Ledger:
         """A new run. Raises LedgerError when the directory already holds one."""
         if (run / FILE).exists():
             raise LedgerError(f"{run} already holds a run: add --resume to continue it, or name a new --run")
-        run.mkdir(parents=True, exist_ok=True)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{run} cannot be made ({error.strerror}): name another --run") from error
         ledger = cls(run, _locked(run), [], [])
         ledger.append("run", **header)
         _sync_directory(run)

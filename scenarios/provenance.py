@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.host import this_host
+from engines.registry import engine
 from scenarios.scenario import Plan
 
 LIBRARIES = ("httptools", "numpy", "pandas", "pyarrow", "tokenizers", "uvloop")
@@ -59,6 +60,19 @@ def host() -> dict[str, Any]:
         "driver": here.driver,
         "devices": [asdict(device) for device in here.devices],
     }
+
+
+def moved(header: Mapping[str, Any]) -> str | None:
+    """What is another than when a run began: an engine's version or the kind of device; None if nothing."""
+    for name, then in (header.get("provenance", {}).get("engines") or {}).items():
+        now = engine(name).runtime().version
+        if now != then:
+            return f"it began with {name} {then}, here is {now}"
+    told = {str(device["name"]) for device in header.get("host", {}).get("devices", ())}
+    here = {device.name for device in this_host().devices}
+    if told and not told & here:
+        return f"it began on {', '.join(sorted(told))}, this is {', '.join(sorted(here))}"
+    return None
 
 
 def _version(name: str) -> str | None:

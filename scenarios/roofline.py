@@ -143,7 +143,8 @@ def _bounds(
     devices: tuple[Device, ...],
     ideal: Ideal | None = None,
 ) -> Roofline:
-    parameters = shape.weight_bytes / shape.dtype_bytes
+    read = min(1.0, (shape.active + shape.head) / shape.parameters)
+    parameters = read * shape.weight_bytes / shape.dtype_bytes
     return Roofline(
         step=parameters * LEAST_BYTES / bandwidth,
         prefill_token=2 * parameters / operations,

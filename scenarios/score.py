@@ -96,7 +96,7 @@ def score(
             identity, plan, model, url, name, remote, request_set.digest, None if out is None else out.name
         )
         held = _serving(url, remote, inventory) if devices is None else devices
-        bound = roofline(model, this_host(inventory), held, inventory) if _here(url, remote) else None
+        bound = _bound(url, model, remote, inventory, held, launched=devices is not None)
         facts = _facts(shape, request_set, model, remote, bound)
         write(place, FACTS, asdict(facts))
         load = partial(
@@ -208,6 +208,25 @@ def _tell(observer: Observer | None, stage: str, *watching: Gauge | Watch) -> No
 def _serving(url: str, remote: Remote, inventory: Inventory) -> tuple[Device, ...]:
     """The devices of a server that somebody else started: all that are visible, if it is on this machine."""
     return this_host(inventory).devices if _here(url, remote) else ()
+
+
+def _bound(
+    url: str,
+    model: Model,
+    remote: Remote,
+    inventory: Inventory,
+    held: tuple[Device, ...],
+    *,
+    launched: bool,
+) -> Roofline | None:
+    """The roofline of the server's devices.
+
+    None on a CPU that nobody says is the server's: what answers there may be a tunnel, or on another device.
+    """
+    host = this_host(inventory)
+    if not _here(url, remote) or (host.kind == "cpu" and not launched):
+        return None
+    return roofline(model, host, held, inventory)
 
 
 def _here(url: str, remote: Remote) -> bool:

@@ -229,7 +229,8 @@ class _Run:
         if self._over():
             return self._stopped(f"{self.spec.limited_by} ended during the measurement")
         patience = self.spec.patience
-        if patience is not None and measurement.seconds >= patience:
+        cut = any(reason.code == "failures" for reason in measurement.invalid_reasons)
+        if patience is not None and measurement.seconds >= patience and cut:
             return replace(
                 _blank(self.spec, State.PRUNED), detail=f"not done after {patience:.0f} s: clearly behind"
             )

@@ -95,6 +95,9 @@ def _like(parameter: Parameter, value: Value) -> Value:
     """A value of the choices' own type; where they are words, a word."""
     typed = _plain(value)
     words = all(isinstance(choice, str) for choice in parameter.choices)
+    numbers = all(isinstance(choice, int | float) for choice in parameter.choices)
+    if numbers and isinstance(typed, str):
+        raise SpaceError(f"--set {parameter.name}={value}: it takes a number, such as {parameter.default}")
     return str(value) if words else typed
 
 

@@ -15,6 +15,7 @@ from scenarios.baseline import baseline
 from scenarios.device_use import watched
 from scenarios.ledger import Ledger, LedgerError, header
 from scenarios.meter import Meter
+from scenarios.provenance import moved
 from scenarios.quality.admission import admit
 from scenarios.scenario import Plan
 from scenarios.trial import Observer, TrialSpec
@@ -211,6 +212,10 @@ def _ledger(prepared: Prepared, run: Path, resume: bool) -> Ledger:
         raise LedgerError(
             f"{run} belongs to another search ({why}): name another --run, or give the same options"
         )
+    why = moved(head)
+    if why is not None:
+        ledger.close()
+        raise LedgerError(f"{run} cannot go on here ({why}): name another --run")
     return ledger
 
 

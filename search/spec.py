@@ -115,6 +115,8 @@ def prepare(spec: SearchSpec, host: Host, *, here: bool = True) -> Prepared:
         raise SearchError("no engine given: --engine vllm")
     if spec.also and spec.strategy != "survey":
         raise SearchError(f"--also {spec.also[0]}: only --strategy survey measures further scenarios")
+    if spec.seed == spec.eval_seed:
+        raise SearchError(f"dev and held-out seed are both {spec.seed}: --eval-seed must be another one")
     setting = _setting(spec)
     strategies.strategy(spec.strategy, setting)
     if spec.planner not in planners.names():

@@ -14,11 +14,13 @@ from studies.compare_data import published_beside
 from studies.durations import short
 from studies.estimates import Estimate
 from studies.hardware import share_words
-from studies.published import CITATION, leaderboard
+from studies.published import CITATION, Published, leaderboard
 from studies.verdict import over_default, search_against_agents, sentence, verdicts
 
 WIDE = 110
-"""Columns from which on the leaderboard shows standard errors too."""
+"""Columns from which on the leaderboard shows standard errors too, and published figures by scenario."""
+
+PUBLISHED = ("all", "A", "B", "C", "D")
 
 
 def show(console: Console, tables: Sequence[Table], focus: str | None, published: bool) -> None:
@@ -31,6 +33,8 @@ def show(console: Console, tables: Sequence[Table], focus: str | None, published
     for table in tables:
         _show_table(console, table, focus, published)
     if published:
+        if console.width < WIDE:
+            console.print(_published_alone())
         console.print(f"[dim]{CITATION}[/dim]")
 
 
@@ -43,7 +47,8 @@ def _show_table(console: Console, table: Table, focus: str | None, published: bo
         for line in [*(each.words for each in over_default(table)), *search_against_agents(table)]:
             console.print(line, soft_wrap=True)
         console.print()
-        console.print(_leaderboard(table, focus, published, published or console.width < WIDE))
+        wide = console.width >= WIDE
+        console.print(_leaderboard(table, focus, published and wide, published or not wide))
         for letter in [focus] if focus else table.scenarios:
             _show_scenario(console, table, letter)
     for note in table.notes:
@@ -56,11 +61,11 @@ def _leaderboard(table: Table, focus: str | None, published: bool, narrow: bool)
     by = f"scenario {focus}" if focus else "geometric mean over " + " ".join(table.scenarios)
     grid = Grid(title=f"Leaderboard: speedup over {over}, by {by}", title_justify="left", box=SIMPLE_HEAD)
     grid.add_column("#", justify="right", min_width=2)
-    grid.add_column("method", no_wrap=not narrow)
+    grid.add_column("method", no_wrap=not narrow, min_width=16)
     for name in ("aggregate", *table.scenarios):
         grid.add_column(name, justify="right", no_wrap=True)
     if published:
-        for name in ("all", "A", "B", "C", "D"):
+        for name in PUBLISHED:
             grid.add_column(f"publ.\n{name}", justify="right", style="dim", min_width=6)
     for number, row in enumerate(table.ranked(focus), start=1):
         rank = str(number) if focus or table.complete(row) else "-"
@@ -106,14 +111,28 @@ def _published_rows(grid: Grid, table: Table) -> None:
     for row in leaderboard():
         if row.method not in shown:
             empty = [""] * (1 + len(table.scenarios))
-            figures = [f"{value:.2f}x" for value in (row.aggregate, *row.speedups.values())]
-            grid.add_row("", f"[dim]{row.method}[/dim]", *empty, *figures)
+            grid.add_row("", f"[dim]{row.method}[/dim]", *empty, *_published_figures(row))
+
+
+def _published_figures(row: Published) -> list[str]:
+    return [f"{value:.2f}x" for value in (row.aggregate, *row.speedups.values())]
+
+
+def _published_alone() -> Grid:
+    """The published figures by themselves, where the leaderboard has no room for their columns."""
+    grid = Grid(title="Published, not measured here", title_justify="left", box=SIMPLE_HEAD, style="dim")
+    grid.add_column("method")
+    for name in PUBLISHED:
+        grid.add_column(name, justify="right")
+    for row in leaderboard():
+        grid.add_row(row.method, *_published_figures(row))
+    return grid
 
 
 def _show_scenario(console: Console, table: Table, letter: str) -> None:
     wide = console.width >= WIDE
     grid = Grid(title=f"Scenario {letter}", title_justify="left", box=SIMPLE_HEAD)
-    grid.add_column("method", no_wrap=not wide)
+    grid.add_column("method", no_wrap=False, min_width=14)
     roofs = table.has_roofline(letter)
     for name in (f"submitted\nover {table.reference}", "over\ndefault", "found", *(["of\nroofline"] * roofs)):
         grid.add_column(name, justify="right", no_wrap=True)

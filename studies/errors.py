@@ -16,6 +16,7 @@ EXPECTED = {
     "scenarios.remote": ("Unreachable",),
     "scenarios.quality.tasks": ("TaskError",),
     "scenarios.baseline": ("BaselineError",),
+    "scenarios.load.driver": ("LoadFailed",),
     "search.spec": ("SearchError",),
     "search.planners": ("UnknownPlanner",),
     "search.strategies": ("UnknownStrategy",),

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scenarios.repeats import student
+
 Interval = tuple[float, float]
 
 Z95 = statistics.NormalDist().inv_cdf(0.975)
@@ -62,6 +64,16 @@ def ratio_interval(
     spread = math.hypot(log_error(interval), log_error(base_interval)) * Z95
     ratio = value / base
     return ratio * math.exp(-spread), ratio * math.exp(spread)
+
+
+def quantile(errors: Sequence[tuple[float, float]]) -> float:
+    """Standard errors that a 95 % interval of a sum spans, from its parts' (error, degrees of freedom).
+
+    Student's t, with the degrees that Welch and Satterthwaite give: two pairs know little of their spread.
+    """
+    variance = sum(error**2 for error, _ in errors)
+    known = sum(error**4 / freedom for error, freedom in errors)
+    return Z95 if known == 0 else student(max(1, math.floor(variance**2 / known)))
 
 
 def log_error(interval: Interval) -> float:

@@ -153,7 +153,10 @@ class _Clock:
 def open_run(path: Path) -> Run:
     """Read a run directory. Raises LedgerError when it holds no run."""
     events, damaged = ledger.read(path)
-    header = ledger.header(events)
+    try:
+        header = ledger.header(events)
+    except ledger.LedgerError as error:
+        raise ledger.LedgerError(f"{path}: {error}") from error
     ends = [event["reason"] for event in events if event["event"] == "end"]
     results = [event for event in events if event["event"] == "result"]
     return Run(

@@ -66,4 +66,5 @@ def status(run: Run) -> int:
     """The exit status of a run: 0 with a valid result, 1 without one, 130 when it was interrupted."""
     if run.ended is None or run.ended == "interrupted":
         return INTERRUPTED
-    return 0 if run.result.get("found") else 1
+    submitted = run.result.get("submitted") or {}
+    return 0 if run.result.get("found") or submitted.get("valid") else 1

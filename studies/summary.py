@@ -105,10 +105,14 @@ def _figures(run: Run, part: Part | None) -> list[str]:
         return ["-", "-", "-"]
     if part.get("score") is None:
         return ["[red]invalid[/red]", "-", "-"]
-    return [
-        f"{part['score']:.4g}",
-        *(str(over or "-") for over in (over_torch(run, part), over_default(run, part))),
-    ]
+    default = over_default(run, part) if _like_the_default(run, part) else None
+    return [f"{part['score']:.4g}", *(str(over or "-") for over in (over_torch(run, part), default))]
+
+
+def _like_the_default(run: Run, part: Part) -> bool:
+    """Not the torch baseline, a whole scenario's, where only parts of it were measured of the default."""
+    own = run.result.get("default")
+    return part is not run.result.get("baseline") or (own is not None and run.measured_whole(own))
 
 
 def _show_reasons(console: Console, run: Run) -> None:
@@ -117,7 +121,8 @@ def _show_reasons(console: Console, run: Run) -> None:
         counts = "" if submitted.get("valid") else "submitted counts 1.00x: "
         console.print(f"{counts}{submitted['reason']}", soft_wrap=True, markup=False)
     if not run.result.get("found"):
-        console.print("[red]no valid measurement: there is no best server to show[/red]")
+        valid = bool(submitted and submitted.get("valid"))
+        console.print(f"[red]no valid measurement{' ahead of the final one' if valid else ''}[/red]")
 
 
 def _show_checked(console: Console, run: Run) -> None:
@@ -127,10 +132,15 @@ def _show_checked(console: Console, run: Run) -> None:
 
 
 def _show_command(console: Console, run: Run) -> None:
-    best = run.result.get("submitted") or run.result.get("found")
-    command = (best or {}).get("command") or (run.result.get("found") or {}).get("command")
+    submitted, found = run.result.get("submitted") or {}, run.result.get("found") or {}
+    command = (submitted if submitted.get("valid") else {}).get("command") or found.get("command")
     if command:
         console.print("\n[bold]Launch it yourself[/bold]")
+        snapshot = run.path / "snapshots" / "final.tar.gz"
+        if run.header.get("kind") == "agent" and snapshot.is_file():
+            console.print(
+                f"mkdir -p submitted && tar -xzf {snapshot} -C submitted && cd submitted", soft_wrap=True
+            )
         console.print(command, markup=False, soft_wrap=True)
         console.print()
 

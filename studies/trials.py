@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import Any
 
 from rich.console import Console
@@ -19,10 +20,14 @@ FINAL = "final"
 
 @dataclass(frozen=True)
 class Reading:
-    """A trial's last score in one scenario; `over_default` is None where no default met those requests."""
+    """A trial's score in one scenario, over its measurements of the largest size, the last ones.
+
+    `over_default` is None where no default met those requests; `whole` says that it was all of the scenario.
+    """
 
     score: float
     over_default: float | None
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,12 @@ def _words(reading: Reading | None) -> str:
     return f"{reading.score:.4g}{ratio:>8}"
 
 
-def _place(row: Tried, own: str) -> tuple[bool, bool, float, int]:
+def _place(row: Tried, own: str) -> tuple[bool, bool, bool, float, int]:
+    """Ratios to the default compare parts of a scenario as well; bare scores only those of one size."""
     reading = row.readings.get(own)
     value = 0.0 if reading is None else reading.over_default or reading.score
-    return row.origin != FINAL, reading is None, -value, row.number
+    part = reading is not None and reading.over_default is None and not reading.whole
+    return row.origin != FINAL, reading is None, part, -value, row.number
 
 
 def _row(run: Run, trial: Event, defaults: Mapping[str, float]) -> Tried:
@@ -111,11 +118,21 @@ def _measured(run: Run, trial: Event) -> list[Event]:
 
 def _readings(measured: Sequence[Event], defaults: Mapping[str, float]) -> dict[str, Reading]:
     found: dict[str, Reading] = {}
-    for each in measured:
-        base = defaults.get(each["request_set"])
-        score = float(each["score"])
-        found[str(each["scenario"])] = Reading(score, score / base if base else None)
+    for letter in dict.fromkeys(str(each["scenario"]) for each in measured):
+        own = [each for each in measured if each["scenario"] == letter]
+        last = _share(own[-1])
+        alike = [each for each in own if _share(each) == last]
+        bases = [defaults.get(each["request_set"]) for each in alike]
+        scores = [float(each["score"]) for each in alike]
+        ratios = [score / base for score, base in zip(scores, bases, strict=True) if base]
+        whole = last == (1.0, 1.0)
+        found[letter] = Reading(geometric_mean(scores), geometric_mean(ratios) if ratios else None, whole)
     return found
+
+
+def _share(measured: Event) -> tuple[float, float]:
+    fidelity = measured["fidelity"]
+    return fidelity.get("requests", 1.0), fidelity.get("output", 1.0)
 
 
 def _defaults(run: Run) -> dict[str, float]:

@@ -9,11 +9,9 @@ from statistics import fmean
 
 from studies.compare import KINDS, Entry, Row, Table
 from studies.durations import short
-from studies.estimates import Z95, Estimate, Interval, log_error
+from studies.estimates import Estimate, Interval, log_error, quantile
 from studies.noise_floor import is_noise, noise_floor
 
-CLEAR = 2.0
-"""Standard errors of the difference from which on a lead is called clear."""
 NO_DIFFERENCE = "no difference"
 
 
@@ -73,8 +71,10 @@ def sureness(first: Estimate, second: Estimate | None, floor: float | None = Non
     if error == 0:
         return "clear: no spread between seed pairs"
     distance = (first.mean - second.mean) / error
-    word = "clear" if distance >= CLEAR else "within the error, no clear winner"
-    return f"{word}: the gap is {distance:.1f} standard errors"
+    needed = quantile([(first.sem, first.n - 1), (second.sem, second.n - 1)])
+    word = "clear" if distance >= needed else "within the error, no clear winner"
+    few = f", and {pairs(min(first.n, second.n))} ask for {needed:.1f}"
+    return f"{word}: the gap is {distance:.1f} standard errors{few}"
 
 
 def _own_interval(entry: Entry) -> str:
@@ -153,22 +153,23 @@ def over_default(table: Table) -> list[OverDefault]:
         parts = [_log_ratio(entry) for entry in row.entries.values()]
         known = [part for part in parts if part is not None]
         if row.kind in KINDS and len(known) == len(parts) > 1:
-            log = fmean(ratio for ratio, _ in known)
-            spread = Z95 * math.hypot(*(error for _, error in known)) / len(known)
+            log = fmean(ratio for ratio, *_ in known)
+            wide = quantile([(error, freedom) for _, error, freedom in known])
+            spread = wide * math.hypot(*(error for _, error, _ in known)) / len(known)
             interval = math.exp(log - spread), math.exp(log + spread)
             found.append(OverDefault(row.method, tuple(row.entries), math.exp(log), interval))
     return sorted(found, key=lambda each: -each.ratio)
 
 
-def _log_ratio(entry: Entry) -> tuple[float, float] | None:
-    """Logarithm of the ratio to the default, and its standard error; None where that is not known."""
+def _log_ratio(entry: Entry) -> tuple[float, float, float] | None:
+    """Logarithm of the ratio to the default, its standard error and the degrees of freedom of that."""
     ratio = entry.over_default
     if ratio is not None and ratio.sem is not None and ratio.mean > 0:
-        return math.log(ratio.mean), ratio.sem / ratio.mean
+        return math.log(ratio.mean), ratio.sem / ratio.mean, ratio.n - 1
     submitted = (entry.runs[0].result.get("submitted") or {}) if len(entry.runs) == 1 else {}
     if entry.reasons or not submitted.get("ratio_interval"):
         return None
-    return math.log(submitted["ratio"]), log_error(submitted["ratio_interval"])
+    return math.log(submitted["ratio"]), log_error(submitted["ratio_interval"]), math.inf
 
 
 def search_against_agents(table: Table) -> Sequence[str]:
@@ -181,13 +182,18 @@ def search_against_agents(table: Table) -> Sequence[str]:
         if search and agent:
             ours, theirs = search.entries[letter].speedup, agent.entries[letter].speedup
             ratio = ours.mean / theirs.mean
+            sure = sureness(max(ours, theirs, key=_mean), min(ours, theirs, key=_mean))
             if is_noise(ours, theirs, noise_floor(table, letter, (search, agent))):
                 lines.append(
                     f"{letter}: {NO_DIFFERENCE} between search and the best agent ({agent.method}): "
                     f"{apart(ours, theirs)} apart, under this machine's noise floor"
                 )
             elif ratio >= 1:
-                lines.append(f"{letter}: search reaches {ratio:.2f}x the best agent ({agent.method})")
+                lines.append(f"{letter}: search reaches {ratio:.2f}x the best agent ({agent.method}); {sure}")
             else:
-                lines.append(f"{letter}: search falls short of {agent.method}: {ratio:.2f}x of it")
+                lines.append(f"{letter}: search falls short of {agent.method}, {ratio:.2f}x of it; {sure}")
     return lines
+
+
+def _mean(value: Estimate) -> float:
+    return value.mean

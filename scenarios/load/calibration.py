@@ -131,7 +131,7 @@ def _trial(
 
 @contextmanager
 def _null_server(ttft: float, tpot: float) -> Iterator[str]:
-    command = [sys.executable, "-m", "scenarios.load.null_server", str(ttft), str(tpot)]
+    command = [sys.executable, "-P", "-m", "scenarios.load.null_server", str(ttft), str(tpot)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -157,7 +157,14 @@ class _Sender:
         SendPlan(**{**plan.__dict__, "stages": part}).save(path)
         with self._log.open("wb") as log:
             self._process: subprocess.Popen[str] = subprocess.Popen(
-                [sys.executable, "-m", "scenarios.load.sender", str(path), str(work / f"spill-{number}.bin")],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "scenarios.load.sender",
+                    str(path),
+                    str(work / f"spill-{number}.bin"),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

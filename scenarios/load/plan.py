@@ -27,12 +27,12 @@ class Target:
     @classmethod
     def parse(cls, url: str) -> Self:
         """From `http://host:port`, with or without a trailing `/v1`. Raises BadUrl."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadUrl(f"{url!r} is not a server's address: write http://HOST:PORT")
         tls = parts.scheme == "https"
         path = parts.path.rstrip("/").removesuffix("/v1")

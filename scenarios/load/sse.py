@@ -172,7 +172,7 @@ def _choice(stream: Stream, at: int, choice: dict[str, Any]) -> None:
         stream.chunks.append((at, text))
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        stream.finish_reason = reason
+        stream.finish_reason = reason.encode("utf-8", "replace").decode()
 
 
 def _text(choice: dict[str, Any]) -> str | None:

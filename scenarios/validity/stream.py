@@ -16,6 +16,7 @@ import pandas as pd
 from scenarios.bootstrap import median
 from scenarios.measurement import Reason
 from scenarios.rows import FRESH, REPEAT
+from scenarios.scenario import Score
 from scenarios.validity.facts import Case, seconds
 
 LEAD = 0.2
@@ -35,6 +36,8 @@ SOONER, QUICKER = 0.6, 0.6
 """First token and step in the run, against those of the quickest lone request: load only ever adds."""
 CACHED = 0.25
 LATER = 1.5
+WORTH = 0.05
+"""Share of an answer's time that holding it back must win to count."""
 AT_ONCE = 20.0
 LUMP = 0.25
 LUMP_FROM = 64
@@ -86,8 +89,14 @@ def blank_first_token(case: Case) -> Reason | None:
 def first_token_cadence(case: Case) -> Reason | None:
     """The first token comes long before the second: sooner than the prompt can have been processed."""
     fresh = case.reduced.of(FRESH)
-    alone = _hurried("alone on the server", fresh[fresh["ok"]], 0.0, HIDDEN)
+    fresh = fresh[fresh["ok"]]
+    alone = _hurried("alone on the server", fresh, _least(len(fresh)), HIDDEN)
     return alone or _in_closed_loops(case) or _sooner(case)
+
+
+def _least(count: int) -> float:
+    """The quantile of `count` lone requests that stands for them: the least of three, as much of more."""
+    return max(0, count // 3 - 1) / max(1, count - 1)
 
 
 def _in_closed_loops(case: Case) -> Reason | None:
@@ -147,7 +156,7 @@ def held_back(case: Case) -> Reason | None:
         detail = f"{at_once:.0f} tokens arrive at a time"
         detail += f", up to {lump:.0%} of a long answer at once" if len(long) else ""
         return Reason("held-back", detail, {"tokens_at_a_time": at_once, "arrivals": bursts, "largest": lump})
-    return _waits_for_length(case)
+    return _waits_for_length(case) or _waits_in_the_run(case)
 
 
 def _waits_for_length(case: Case) -> Reason | None:
@@ -161,6 +170,33 @@ def _waits_for_length(case: Case) -> Reason | None:
         return None
     detail = f"the first token takes {seconds(first)} in a short answer, {seconds(later)} in a long one"
     return Reason("held-back", detail, {"short": first, "long": later})
+
+
+def _waits_in_the_run(case: Case) -> Reason | None:
+    """Where the step is scored: answers begin much later than unseen ones alone, and go on no slower.
+
+    A machine that is disturbed throughout the run slows steps as well.
+    """
+    if case.facts.scenario.score is not Score.TPOT:
+        return None
+    fresh = case.reduced.of(FRESH)
+    fresh = fresh[fresh["ok"] & np.isfinite(fresh["ttft"])]
+    for name in case.facts.asked:
+        traffic = case.facts.traffic(name)
+        frame = case.whole[case.whole["traffic"] == name]
+        scored, alone = Pace.of(frame), Pace.of(fresh)
+        if traffic.kind != "closed" or traffic.concurrency != 1 or not scored or not alone:
+            continue
+        longer = (float(frame["asked_input"].median()) / fresh["asked_input"]).clip(lower=1.0)
+        first, least = _median(scored.ttft), float((fresh["ttft"] * longer).max())
+        slower = max(1.0, _median(scored.steps) / max(max(alone.steps), 1e-9))
+        span = float((frame["last"] - frame["first_content"]).median())
+        if first > LATER * slower * least + 2 * NOISE and first - least > WORTH * span:
+            detail = (
+                f"first tokens take {seconds(first)} in the run, {seconds(least)} for an unseen prompt alone"
+            )
+            return Reason("held-back", detail, {"scored": first, "unseen": least})
+    return None
 
 
 def impossible_speed(case: Case) -> Reason | None:

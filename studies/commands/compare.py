@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studies.commands.options import JsonOption
+from studies.commands.options import JsonOption, writable
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +24,12 @@ def compare(
         bool, typer.Option("--published", help="Show the published figures in columns of their own.")
     ] = False,
     json: JsonOption = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV.", metavar="FILE")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the table as CSV.", metavar="FILE", callback=writable)
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write one self-contained page.", metavar="FILE")
+        Path | None,
+        typer.Option("--html", help="Write one self-contained page.", metavar="FILE", callback=writable),
     ] = None,
 ) -> int:
     """Compare methods over runs and studies.
@@ -37,10 +40,16 @@ def compare(
     """
     from studies import compare as comparison
     from studies import compare_data, compare_table
+    from studies.errors import BadInput
     from studies.report.page import write_page
     from studies.terminal import err, out, write_json
 
     tables = comparison.compare(comparison.load(runs))
+    there = sorted({letter for table in tables for letter in table.scenarios})
+    if focus and focus not in there:
+        raise BadInput(
+            f"no finished run of scenario {focus} here: --focus one of {', '.join(there) or 'none'}"
+        )
     if str(json) != "-":
         compare_table.show(out(), tables, focus, published)
     write_json(json, compare_data.as_json(tables, focus, published))

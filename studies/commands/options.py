@@ -26,12 +26,33 @@ ModelOption = Annotated[
         "--model", help="Model directory (Hugging Face layout), or a name that `ceiling models fetch` knows."
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the requests (dev).")]
-EvalSeedOption = Annotated[int, typer.Option("--eval-seed", help="Held-out seed of the final scoring.")]
+MOST_SEED = 2**32 - 1
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the requests (dev).")]
+EvalSeedOption = Annotated[
+    int, typer.Option("--eval-seed", min=0, max=MOST_SEED, help="Held-out seed of the final scoring.")
+]
 TextOption = Annotated[
     str | None,
     typer.Option("--text", help="Prompts from: sotu, longbench-v2 or jsonl:FILE. Default: the profile's."),
 ]
+
+
+def writable(path: Path | None) -> Path | None:
+    """A file for a result, tried before anything is done for it. Raises BadParameter."""
+    if path is None or str(path) == "-":
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        with path.open("a"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written ({error.strerror}): name another file") from error
+    return path
+
+
 BudgetOption = Annotated[
     str, typer.Option("--budget", help="GPU time: 90s, 30m, 2h (devices x wall, start-up included).")
 ]
@@ -44,7 +65,9 @@ RunOption = Annotated[
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --run where it stopped.")]
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", help="Write the result as JSON to FILE (- for stdout).", metavar="FILE"),
+    typer.Option(
+        "--json", help="Write the result as JSON to FILE (- for stdout).", metavar="FILE", callback=writable
+    ),
 ]
 
 QualityOption = Annotated[

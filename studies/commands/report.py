@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from studies.commands.options import writable
+
 if TYPE_CHECKING:
     from studies.compare import Table
     from studies.record import Run
@@ -21,7 +23,8 @@ def register(app: typer.Typer) -> None:
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory, or a study's directory.")],
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write one self-contained page.", metavar="FILE")
+        Path | None,
+        typer.Option("--html", help="Write one self-contained page.", metavar="FILE", callback=writable),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Show the published figures beside ours.")
@@ -58,3 +61,5 @@ def _print(runs: Sequence[Run], tables: Sequence[Table], published: bool) -> Non
         else:
             summary.show(out(), run)
         show_trials(out(), run)
+        if run.damaged:
+            out().print(f"[yellow]note:[/yellow] {run.damaged} unreadable ledger line(s) skipped")

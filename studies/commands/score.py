@@ -206,4 +206,6 @@ def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not name.strip() or not colon:
         raise BadInput(f"--header {line}: write it as NAME:VALUE")
+    if not line.isascii() or not line.isprintable():
+        raise BadInput(f"--header {name.strip()}: headers are plain ASCII")
     return name.strip(), value.strip()

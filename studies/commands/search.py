@@ -57,7 +57,10 @@ def search(
     seed: options.SeedOption = options.DEV_SEED,
     eval_seed: options.EvalSeedOption = options.EVAL_SEED,
     planner_seed: Annotated[
-        int | None, typer.Option("--planner-seed", help="Seed of the proposals. Default: --seed.")
+        int | None,
+        typer.Option(
+            "--planner-seed", min=0, max=options.MOST_SEED, help="Seed of the proposals. Default: --seed."
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="End after so many trials, whatever is left.")

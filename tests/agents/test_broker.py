@@ -62,3 +62,16 @@ def test_silent_clients_do_not_use_the_service_up(folder: Path) -> None:
     finally:
         for client in silent:
             client.close()
+
+
+def test_what_fails_in_the_service_is_told_and_kept(tmp_path: Path) -> None:
+    failures: list[Exception] = []
+
+    def broken(verb: str, arguments: list[str], say: Say) -> tuple[int, str]:
+        raise ZeroDivisionError("no")
+
+    with Broker(tmp_path, broken, failures.append):
+        (reply,) = ask(tmp_path, b'{"verb": "score", "arguments": []}\n')
+    assert reply["exit"] == 1
+    assert "no fault of yours: ZeroDivisionError: no" in str(reply["text"])
+    assert [type(each) for each in failures] == [ZeroDivisionError]

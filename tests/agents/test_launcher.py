@@ -38,7 +38,14 @@ def test_a_written_launcher_listens_where_it_is_told(model: Model, tmp_path: Pat
 @pytest.mark.parametrize(
     "text",
     ["", "exec server", "# CEILING_CONFIG {broken", '# CEILING_CONFIG {"engine": 3}',
-     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": [1]}}'],
+     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": [1]}}',
+     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": NaN}}',
+     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": 1e999}}',
+     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": "\\ud800"}}',
+     '# CEILING_CONFIG {"engine": "\\ud800", "config": {}}',
+     '# CEILING_CONFIG {"engine": "vllm", "config": {"flag": ' + "9" * 5000 + "}}",
+     '# CEILING_CONFIG {"engine": ' + "[" * 200_000 + "]" * 200_000 + "}"],
+    ids=str.__len__,
 )  # fmt: skip
 def test_a_launcher_without_a_hint_is_told_by_its_hash(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)

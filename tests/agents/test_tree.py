@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from agents.sandbox import Bare, Box, Sandbox, interpreter, program_paths
+from agents.sandbox import Bare, Box, Sandbox, _bwrap, interpreter, program_paths
 from agents.spec import AgentError
 from agents.tree import INTERPRETER, End, Tree
 from tests.agents.conftest import INSIDE, needs_bwrap
@@ -137,3 +139,19 @@ def test_without_isolation_the_tree_is_ended_all_the_same(place: Path) -> None:
 def sleeping(seconds: str) -> list[psutil.Process]:
     """Live processes that sleep for exactly this long, by whatever name."""
     return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [seconds]]
+
+
+@pytest.mark.parametrize("users", [True, False], ids=["with a namespace of users", "as root without one"])
+def test_no_capability_is_left_inside(place: Path, sandbox: Sandbox, users: bool) -> None:
+    made = _bwrap()
+    if not users:
+        if os.geteuid() != 0:
+            pytest.skip("only root does without a namespace of users")
+        made = made[: made.index("--unshare-user")] if "--unshare-user" in made else made
+    command = ["grep", "CapEff", "/proc/self/status"]
+    argv = [*made, *sandbox.argv(command, {"PATH": "/usr/bin:/bin"})[len(_bwrap()) :]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[1], 16) == 0
+    remount = ["mount", "-o", "remount,rw,bind", "/usr"]
+    argv = [*made, *sandbox.argv(remount, {"PATH": "/usr/bin:/bin"})[len(_bwrap()) :]]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode != 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engines.contract import EngineNotInstalled
-from engines.install import RECIPES, InstallError, install, mend
+from engines.install import RECIPES, InstallError, _serves, install, mend
 from engines.runtime import RECORD, environment, find
 
 RECIPE = RECIPES["torch", "cpu"]
@@ -84,6 +84,16 @@ def test_an_environment_is_made_once_and_survives_a_failing_successor(
         "torch.lock",
         "torch.log",
     }
+
+
+def test_a_cpu_build_does_not_serve_where_one_for_gpus_is_needed(ceiling_home: Path) -> None:
+    place = environment("torch")
+    place.mkdir(parents=True)
+    (place / RECORD).write_text(json.dumps({"requirements": ["torch==1"], "build": "cpu", "pip_args": []}))
+    assert _serves("torch", ("torch==1",), (), None)
+    assert _serves("torch", ("torch==1",), (), "cpu")
+    assert not _serves("torch", ("torch==1",), (), "gpu")
+    assert not _serves("torch", ("torch==2",), (), None)
 
 
 def test_an_unfinished_environment_is_absent(ceiling_home: Path) -> None:

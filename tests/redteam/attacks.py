@@ -9,6 +9,7 @@ from contextlib import aclosing
 from email.utils import formatdate
 from time import time
 
+from scenarios.load.entries import PROBE_TOKENS
 from tests.redteam.proxy import Attack, content, has_usage
 from tests.scenarios.mock_server import DONE, Body, Hangup, Refuse, delta, event, usage
 
@@ -262,10 +263,52 @@ class CacheByPrompt(Attack):
 
 
 class Replay(CacheByPrompt):
-    """Yesterday's answers to the same seed, let out at twice the pace that they were made at."""
+    """Yesterday's answers to the same seed."""
 
-    codes = frozenset({"impossible-speed", "repeat-cache"})
+    codes = frozenset({"held-back", "impossible-speed", "repeat-cache"})
     rounds = 2
+
+
+class HoldScored(Attack):
+    """Unless it looks like a probe, the first part of an answer waits until the rest can flow faster."""
+
+    codes = frozenset({"held-back"})
+    scenario = "B"
+    pace = 0.66
+
+    async def answer(self, body: Body, number: int) -> AsyncGenerator[bytes, None]:
+        self.seen: set[str] = getattr(self, "seen", set())
+        known = body["max_tokens"] <= PROBE_TOKENS or str(body["messages"]) in self.seen
+        self.seen.add(str(body["messages"]))
+        if known:
+            async with aclosing(super().answer(body, number)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        made: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue()
+        task = asyncio.create_task(self._pull(body, number, made))
+        held, begun = [], 0.0
+        need = int(body["max_tokens"] * (1 - self.pace)) + 2
+        while len(held) < need and (item := await made.get()) is not None:
+            begun = begun or item[0]
+            held.append(item)
+        step = self.pace * (held[-1][0] - begun) / (len(held) - 1) if held else 0.0
+        due = time()
+        for _, piece in held:
+            due += step
+            await asyncio.sleep(max(0.0, due - time()))
+            yield piece
+        while (item := await made.get()) is not None:
+            due += step
+            await asyncio.sleep(max(0.0, due - time()))
+            yield item[1]
+        await task
+
+    async def _pull(self, body: Body, number: int, made: asyncio.Queue[tuple[float, bytes] | None]) -> None:
+        async with aclosing(super().answer(body, number)) as pieces:
+            async for piece in pieces:
+                made.put_nowait((time(), piece))
+        made.put_nowait(None)
 
 
 class DropSome(Attack):
@@ -372,6 +415,7 @@ ATTACKS: tuple[type[Attack], ...] = (
     OneChunk,
     CacheByPrompt,
     Replay,
+    HoldScored,
     DropSome,
     HangSome,
     ErrorInStream,

@@ -171,6 +171,19 @@ def test_other_tenants_of_the_gpu(before: set[int], after: set[int], strangers: 
     assert tenants_seen(before, after) == strangers
 
 
+def test_a_job_on_a_gpu_that_the_server_does_not_use_disturbs_nobody() -> None:
+    gpus = FakeGpus([FakeGpu("GPU-0"), FakeGpu("GPU-1")])
+    with listener() as (process, port):
+        gpus.gpus[0].tenants = (Tenant(process.pid),)
+        both = (GPU, Device(1, "cuda", "GPU", 1 << 30, "GPU-1"))
+        watch = Watch(f"http://127.0.0.1:{port}", {"traffic"}, both, gpus)
+        watch.stage("traffic")
+        gpus.gpus[1].tenants = (Tenant(900001),)
+        watch.stage("probe")
+    assert watch.seen is not None
+    assert watch.seen.tenants == ()
+
+
 def test_a_server_elsewhere_is_not_watched() -> None:
     assert seen("http://192.0.2.1:8000", 0.0) is None
 

@@ -11,7 +11,7 @@ import pytest
 
 from engines.contract import Model
 from engines.model_shape import shape_of
-from scenarios.roofline import Ideal, Roofline, against, roofline
+from scenarios.roofline import Ideal, Roofline, _bounds, against, roofline
 from scenarios.scenario import Scenario, Score, Traffic
 from tests.engines.hosts import CPU, H100, H100_X4, gpus
 from tests.scenarios.made_rows import TPOT, TTFT, reduced, row
@@ -53,6 +53,29 @@ def test_of_several_experts_a_token_passes_the_chosen_ones(tmp_path: Path) -> No
     assert shape is not None
     assert shape.parameters == pytest.approx(46.7e9, rel=0.01)
     assert shape.active + 2 * shape.head == pytest.approx(12.9e9, rel=0.01)
+
+
+def test_experts_have_a_width_of_their_own_and_bound_only_what_a_token_passes(tmp_path: Path) -> None:
+    shape = shape_of(
+        model(
+            tmp_path,
+            num_experts=128,
+            num_experts_per_tok=8,
+            moe_intermediate_size=768,
+            hidden_size=2048,
+            num_hidden_layers=48,
+            num_attention_heads=32,
+            num_key_value_heads=4,
+            head_dim=128,
+            vocab_size=151936,
+            intermediate_size=6144,
+        )
+    )
+    assert shape is not None
+    assert shape.parameters == pytest.approx(30.5e9, rel=0.02), "Qwen3-30B-A3B"
+    assert shape.active + 2 * shape.head == pytest.approx(3.3e9, rel=0.05)
+    bound = _bounds(shape, 1e12, 1e15, CPU.devices)
+    assert bound.prefill_token == pytest.approx(2 * (shape.active + shape.head) / 1e15)
 
 
 def test_decode_is_bound_by_bandwidth_and_prefill_by_arithmetic(tmp_path: Path) -> None:

@@ -12,18 +12,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from engines import health
 from engines.contract import Model, Value
+from engines.host import this_host
+from engines.nvml import NVML
 from engines.registry import engine
 from engines.server import Server
 from scenarios import metrics, rows, tokenizer
 from scenarios.load.driver import run
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
-from scenarios.remote import Unreachable
+from scenarios.remote import Remote, Unreachable
 from scenarios.requests import reduce
 from scenarios.roofline import Ideal, Roofline
 from scenarios.scenario import Traffic
-from scenarios.score import rescore, score
+from scenarios.score import _bound, rescore, score
 from tests.scenarios.mock_server import MockServer
 from tests.scenarios.plain_text import write_jsonl
 from tests.scenarios.request_sets import request_set, scenario
@@ -165,12 +168,33 @@ def test_random_weights_are_marked(url: str, model: Model, text: str) -> None:
         ("http://127.0.0.1:9", "nothing answers at http://127.0.0.1:9"),
         ("ftp://there", "write http://HOST:PORT"),
         ("http://", "write http://HOST:PORT"),
+        ("http://[::1", "write http://HOST:PORT"),
     ],
 )
 def test_nobody_at_the_address_is_one_line(address: str, message: str, model: Model, text: str) -> None:
     with pytest.raises(Unreachable, match=message) as error:
         score(address, "A", profile="smoke", seed=1, model=model, text=text)
     assert "\n" not in str(error.value)
+
+
+def test_neither_a_proxy_nor_the_caller_s_folder_comes_between(
+    url: str, model: Model, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uvloop.py").write_text("raise SystemExit('shadowed')\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert health.answers(url)
+    made = score(url, "B", profile="smoke", seed=77, model=model, text=text)
+    assert made.requests["completed"] == made.requests["asked"]
+
+
+def test_a_cpu_bounds_only_what_was_launched_on_it(url: str, model: Model) -> None:
+    real = Remote(("m",), {"owners": ["vllm"]})
+    told = [
+        _bound(url, model, real, NVML, this_host().devices, launched=launched) for launched in (True, False)
+    ]
+    assert (told[0] is not None, told[1]) == (True, None) or this_host().kind == "cuda"
 
 
 def test_a_name_that_is_not_served_is_one_line(url: str, model: Model, text: str) -> None:

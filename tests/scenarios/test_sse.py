@@ -174,6 +174,8 @@ def test_reasoning_counts_as_text() -> None:
 def test_a_lone_surrogate_does_not_survive() -> None:
     body = b'data: {"choices": [{"delta": {"content": "a\\ud800b"}}]}\n\n' + DONE
     assert texts(read_stream([(0, body)])) == "a?b"
+    ended = b'data: {"choices": [{"delta": {}, "finish_reason": "\\ud800"}]}\n\n' + DONE
+    assert read_stream([(0, ended)]).finish_reason == "?"
 
 
 def test_several_data_lines_are_one_event() -> None:

@@ -48,6 +48,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"forced": {"port": 8}}, SpaceError, "every launch of simulated sets --port itself"),
         ({"forced": {"max-num-batched-tokens": 1}}, Infeasible, "max_num_batched_tokens"),
         ({"fixed": {"max-num-seqs": 7}}, SpaceError, "max-num-seqs=7 is not in the space"),
+        ({"forced": {"max-num-seqs": "abc"}}, SpaceError, "--set max-num-seqs=abc: it takes a number"),
+        ({"seed": 1337}, SearchError, "both 1337: --eval-seed must be another one"),
         ({"engines": ("sglang",)}, EngineNotInstalled, "ceiling engines install sglang"),
         ({"devices": 0}, SearchError, "name at least 1"),
         ({"trials": None}, SearchError, "a search needs an end"),

@@ -179,11 +179,37 @@ def test_another_searchs_directory_is_refused(here: Here, model: Path, make_run:
     assert resumed.returncode == 2 and "belongs to another search" in resumed.stderr
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv", "--html"])
+def test_a_result_s_file_is_tried_before_the_work(
+    here: Here, make_run: MakeRun, tmp_path: Path, option: str
+) -> None:
+    path = make_run("a", submitted=2.9)
+    for place in (tmp_path, "/proc/nowhere.out"):
+        done = here("compare", path, option, place)
+        assert done.returncode == 2
+        assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_what_is_not_there_is_said_in_one_line(here: Here, make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("a", submitted=2.9)
+    focus = here("compare", path, "--focus", "A")
+    assert focus.returncode == 2 and "no finished run of scenario A here: --focus one of C" in focus.stderr
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "ledger.jsonl").touch()
+    empty = here("compare", tmp_path / "empty")
+    assert empty.returncode == 2 and f"{tmp_path / 'empty'}: the ledger has no header" in empty.stderr
+    file = here(
+        "search", "--engine", "simulated", "--scenario", "C", "--run", tmp_path / "empty" / "ledger.jsonl"
+    )
+    assert file.returncode == 2 and "Traceback" not in file.stderr
+
+
 def test_compare_writes_all_its_forms(here: Here, make_run: MakeRun, tmp_path: Path) -> None:
     path = make_run("a", submitted=2.9)
     done = here("compare", path, "--json", "c.json", "--csv", "c.csv", "--html", "c.html", "--published")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2.90x" in done.stdout and "43.46x" in done.stdout
+    assert "2.90x" in done.stdout and "43.46x" in done.stdout and "tpe (vllm)" in done.stdout
     assert done.stderr.splitlines() == ["wrote c.json", "wrote c.csv", "wrote c.html"]
     data = json.loads((tmp_path / "c.json").read_text())
     assert data["tables"][0]["leaderboard"][0]["method"] == "tpe (vllm)"

@@ -68,7 +68,7 @@ def test_it_comes_from_seed_pairs_where_there_are_several(make_run: MakeRun, tmp
             make_run(f"{letter}{number}", scenario=letter, seeds=pair, submitted=2.6, ratio=ratio)
     (one,) = over_default(only(tmp_path / "runs"))
     assert one.ratio == pytest.approx(1.3)
-    spread = 1.959964 * (0.1 / 3**0.5 / 1.3) / 2**0.5
+    spread = 2.776445 * (0.1 / 3**0.5 / 1.3) / 2**0.5
     assert one.interval == pytest.approx((1.3 * math.exp(-spread), 1.3 * math.exp(spread)), rel=1e-5)
 
 

@@ -102,7 +102,10 @@ def test_who_won_by_how_much_and_how_sure(runs: Path) -> None:
 
 def test_sureness() -> None:
     three = Estimate(3.0, 0.3, 3)
-    assert sureness(three, Estimate(2.0, 0.4, 3)) == "clear: the gap is 2.0 standard errors"
+    assert sureness(three, Estimate(1.0, 0.4, 3)) == (
+        "clear: the gap is 4.0 standard errors, and 3 seed pairs ask for 3.2"
+    )
+    assert sureness(three, Estimate(1.5, 0.4, 3)).startswith("within the error")
     assert sureness(three, Estimate(2.9, 0.4, 3)).startswith("within the error")
     assert sureness(Estimate(3.0, None, 1), three.__class__(2.0, None, 1)).startswith(
         "unknown, as 1 seed pair"
