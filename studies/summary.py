@@ -69,6 +69,13 @@ def _scores(run: Run) -> Table:
         if part is not None or name in ("best found", "submitted"):
             last = [share_words(roofs[name])] if known else []
             grid.add_row(name, _config(run, name, part), *_figures(run, part), *last)
+    own = run.result.get("default")
+    if run.result.get("baseline") and own and not run.measured_whole(own):
+        grid.caption = (
+            "scores of parts of the scenario stand over torch by their ratio to the default's, "
+            "times its whole score over torch's"
+        )
+        grid.caption_justify = "left"
     return grid
 
 
