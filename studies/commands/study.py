@@ -43,7 +43,16 @@ def study(
     Example: ceiling study studies/h100_short.yaml --cell '*-C-*' --at-once 2
     """
     from engines.host import this_host
-    from studies import compare, compare_data, compare_table, side_by_side, study_file, study_run, study_table
+    from studies import (
+        compare,
+        compare_data,
+        compare_table,
+        side_by_side,
+        study_file,
+        study_needs,
+        study_run,
+        study_table,
+    )
     from studies.cell_run import run_cell
     from studies.terminal import out, steps, write_json
 
@@ -51,6 +60,8 @@ def study(
     found = study_run.states(loaded, runs, cell or ())
     if dry_run:
         study_table.show_matrix(out(), loaded, found)
+        for line in study_needs.missing([state.cell for state in found if state.outcome != "done"]):
+            out().print(f"[yellow]not here:[/yellow] {line}", soft_wrap=True)
         write_json(json, study_table.as_json(loaded, found))
         return 0
     if at_once == 1:

@@ -233,6 +233,22 @@ def test_a_dry_run_prints_the_matrix_and_its_cost_and_runs_nothing(here: Here, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_names_what_is_not_here(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CEILING_HOME", str(tmp_path / "home"))
+    for name in ("VLLM", "TORCH", "SGLANG", "TGI"):
+        monkeypatch.delenv(f"CEILING_{name}_PYTHON", raising=False)
+    study = Path(__file__).parents[2] / "studies" / "agents_vs_search.yaml"
+    (tmp_path / "mine.yaml").write_text(
+        study.read_text().replace("model: models/Mistral-7B-Instruct-v0.3", "model: nowhere")
+    )
+    done = here("study", "mine.yaml", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not here: vllm is not installed: ceiling engines install vllm" in done.stdout
+    assert "not here: model nowhere: neither a directory here nor one of smollm2-135m" in done.stdout
+
+
 def test_doctor_names_what_is_missing_and_what_mends_it(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
