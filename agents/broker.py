@@ -27,7 +27,6 @@ Say = Callable[[str], None]
 Answer = Callable[[str, list[str], Say], tuple[int, str]]
 """Verb, arguments and a way to say what is going on -> exit status and text of the client."""
 
-
 Failed = Callable[[Exception], None]
 
 
@@ -89,7 +88,7 @@ class Broker:
     `failed` is told what `answer` raises; its client gets a line.
     """
 
-    def __init__(self, folder: Path, answer: Answer, failed: Failed = lambda error: None) -> None:
+    def __init__(self, folder: Path, answer: Answer, failed: Failed) -> None:
         self._listener = _Listener(str(folder / SOCKET), answer, failed)
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.05,), name="broker")
 

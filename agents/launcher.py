@@ -26,6 +26,7 @@ FILE = "start_server.sh"
 NAME = "launcher"
 HINT = re.compile(r"^# CEILING_CONFIG (\{.*\})\s*$", re.MULTILINE)
 HINT_LENGTH = 1 << 14
+"""Characters of that line beyond which it is not read: parsing takes memory and time of the harness's."""
 PATH = (
     "/usr/local/cuda/bin",
     *("/usr/local/bin", "/usr/bin", "/bin"),

@@ -39,6 +39,16 @@ class AgentEntry:
     llm: str = ""
     scripted: bool = False
 
+    @property
+    def program(self) -> str | None:
+        """What it runs; None where the caller names that."""
+        return self.argv[0] if self.argv else None
+
+    @property
+    def here(self) -> bool:
+        """Whether its program is on this machine."""
+        return self.program is None or shutil.which(self.program) is not None
+
 
 def _script(name: str, note: str) -> AgentEntry:
     argv = (str(INTERPRETER), "-E", "-s", str(SCRIPTED), name.replace("-", "_"))

@@ -70,7 +70,7 @@ _ASSERTION = re.compile(
 _RAISED = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+|symbol lookup error: .+)")
 _HINT = re.compile(r"[Ee]rror\b|[Oo]ut of memory|cannot ")
 _ELSEWHERE = re.compile(
-    r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b|\braise \w|\" HTTP/|HTTP/\d\.\d\" \d"
+    r"[Rr]oot cause above|\(above\) for the root cause|\bWARNING\b|\braise \w|HTTP/\d\.\d\" \d"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,12 +29,12 @@ def _engines(cells: Sequence[Cell]) -> Iterator[str]:
 def _agents(cells: Sequence[Cell]) -> Iterator[str]:
     for name in dict.fromkeys(cell.method for cell in cells if cell.kind == "agent"):
         try:
-            program = next(iter(entry(name).argv), None)
+            agent = entry(name)
         except AgentError as error:
             yield str(error)
             continue
-        if program is not None and shutil.which(program) is None:
-            yield f"agent {name}: {program} is not an executable here"
+        if not agent.here:
+            yield f"agent {name}: {agent.program} is not an executable here"
 
 
 def _models(cells: Sequence[Cell]) -> Iterator[str]:

@@ -140,11 +140,12 @@ def _show_checked(console: Console, run: Run) -> None:
 
 def _show_command(console: Console, run: Run) -> None:
     submitted, found = run.result.get("submitted") or {}, run.result.get("found") or {}
-    command = (submitted if submitted.get("valid") else {}).get("command") or found.get("command")
+    best = submitted if submitted.get("valid") and submitted.get("command") else found
+    command = best.get("command")
     if command:
         console.print("\n[bold]Launch it yourself[/bold]")
         snapshot = run.path / "snapshots" / "final.tar.gz"
-        if run.header.get("kind") == "agent" and snapshot.is_file():
+        if best is submitted and run.header.get("kind") == "agent" and snapshot.is_file():
             console.print(
                 f"mkdir -p submitted && tar -xzf {snapshot} -C submitted && cd submitted", soft_wrap=True
             )

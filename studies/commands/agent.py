@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -129,11 +128,10 @@ def list_agents(json: JsonOption = None) -> int:
 
 
 def _row(entry: AgentEntry) -> dict[str, Any]:
-    program = entry.argv[0] if entry.argv else None
     return {
         "name": entry.name,
         "note": entry.note,
         "scripted": entry.scripted,
-        "program": program,
-        "here": program is None or shutil.which(program) is not None,
+        "program": entry.program,
+        "here": entry.here,
     }

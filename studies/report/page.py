@@ -226,10 +226,13 @@ def _command(runs: Sequence[Run]) -> str | None:
     return None
 
 
-def _widest(rows: Sequence[Tried], letter: str) -> float:
-    """The greatest ratio to the default in a scenario: a full bar."""
-    known = (row.readings[letter].over_default for row in rows if letter in row.readings)
-    return max((ratio for ratio in known if ratio is not None), default=1.0)
+def _widest(rows: Sequence[Tried]) -> dict[str, float]:
+    """The greatest ratio to the default by scenario: a full bar."""
+    top: dict[str, float] = {}
+    for row in rows:
+        for letter, reading in row.readings.items():
+            top[letter] = max(top.get(letter, 0.0), reading.over_default or 0.0)
+    return top
 
 
 def _provenance(run: Run) -> dict[str, Any]:

@@ -22,8 +22,10 @@ def answer(verb: str, arguments: list[str], say: Say) -> tuple[int, str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A directory in which a broker listens."""
-    with Broker(tmp_path, answer):
+    failures: list[Exception] = []
+    with Broker(tmp_path, answer, failures.append):
         yield tmp_path
+    assert not failures
 
 
 def ask(folder: Path, line: bytes) -> list[dict[str, object]]:

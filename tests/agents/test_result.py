@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from agents.case import TRIES, Record
 from agents.result import result
+from scenarios.ledger import Ledger
 
 Event = dict[str, Any]
 
@@ -81,3 +83,32 @@ def test_every_gpu_second_goes_somewhere() -> None:
     assert got.gpu_seconds == 40.0
     assert got.split == {"start": 10.0, "measure": 4.0, "stop": 2.0, "idle": 24.0}
     assert got.configs == 2
+
+
+def final(number: int, *codes: str) -> list[tuple[str, dict[str, Any]]]:
+    reasons = [{"code": code, "detail": "", "evidence": {}} for code in codes]
+    return [
+        ("measurement", {"id": str(number), "invalid_reasons": reasons}),
+        ("trial", {"origin": "final", "measurements": [str(number)]}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scorings", "submitted"),
+    [
+        ([], False),
+        ([()], True),
+        ([("other-process",)], False),
+        ([("client-lag", "looping")], True),
+        ([("other-process",), ()], True),
+        ([("other-process",)] * TRIES, True),
+    ],
+)
+def test_what_the_machine_voided_is_no_submission_yet(
+    scorings: list[tuple[str, ...]], submitted: bool, tmp_path: Path
+) -> None:
+    with Ledger.create(tmp_path / "run", {}) as ledger:
+        for number, codes in enumerate(scorings):
+            for event, fields in final(number, *codes):
+                ledger.append(event, **fields)
+        assert Record(ledger).submitted == submitted

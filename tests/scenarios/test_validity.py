@@ -74,6 +74,17 @@ def test_an_honest_server_is_valid() -> None:
     assert codes(honest()) == []
 
 
+def test_more_lone_requests_make_no_check_milder() -> None:
+    """Nine of them, of which one was disturbed so that its faked first token looks like a step."""
+    alone: Row = {"role": rows.FRESH, "traffic": "probe", "asked_output": 16}
+    faked: Row = {"chunk_times": [0.01, *later(0.0)], "chunk_tokens": [1] * 20}
+    kept = [one for one in probe(20) if one["role"] == rows.REPEAT]
+    plain = [row(30 + number, **alone) for number in range(9)]
+    spoilt = [row(30 + number, **alone, **faked) for number in range(8)] + plain[8:]
+    assert "first-token-cadence" in codes(honest(), tail=[*spoilt, *kept])
+    assert codes(honest(), tail=[*plain, *kept]) == []
+
+
 @pytest.mark.parametrize(
     ("code", "made"),
     [
