@@ -11,12 +11,14 @@ from typing import Annotated, Literal, Self
 import pydantic
 import yaml
 
+from scenarios.rows import REHEARSAL
 from scenarios.scenario import Profile, Scenario, ScenarioError, Score, Traffic
 
 NATURAL = "+natural"
 """Ends the name of a profile whose answers may end where the model ends them."""
 
 _DATA = Path(__file__).with_name("profiles")
+_TAKEN = ("warmup", "probe")
 
 Letter = Literal["A", "B", "C", "D"]
 _Count = Annotated[int, pydantic.Field(gt=0)]
@@ -73,6 +75,8 @@ class _Traffic(_Strict):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.name in _TAKEN or self.name.startswith(REHEARSAL):
+            raise ValueError(f"{self.name} is a stage of every measurement: choose another name")
         if self.kind == "closed" and self.concurrency is None:
             raise ValueError("closed traffic needs a concurrency")
         if self.kind in ("poisson", "constant", "ramp") and self.rate is None:
@@ -108,7 +112,7 @@ class _Scenario(_Strict):
             raise ValueError("two traffics have one name")
         return traffics
 
-    def built(self, letter: Letter, directory: Path) -> Scenario:
+    def built(self, letter: Letter, directory: Path, rehearsal: bool) -> Scenario:
         return Scenario(
             letter,
             self.bottleneck,
@@ -120,6 +124,7 @@ class _Scenario(_Strict):
             self.warmup_requests,
             self.temperature_published,
             self.serial_requests,
+            rehearsal,
         )
 
 
@@ -129,6 +134,7 @@ class _Profile(_Strict):
     max_length: _Count | None = None
     text: str = "sotu"
     note: str = ""
+    rehearsal: bool = False
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
@@ -151,7 +157,7 @@ def _load(path: Path) -> Profile:
         raise ScenarioError(f"{path}: {field}: {first['msg']}") from error
     try:
         scenarios: dict[str, Scenario] = {
-            letter: part.built(letter, path.parent) for letter, part in data.scenarios.items()
+            letter: part.built(letter, path.parent, data.rehearsal) for letter, part in data.scenarios.items()
         }
     except ScenarioError as error:
         raise ScenarioError(f"{path}: {error}") from error

@@ -17,7 +17,7 @@ PART = 512
 PART_BYTES = 64 << 20
 """Bytes of text and times after which a part is closed early."""
 
-SCORED, WARMUP, FRESH, REPEAT = "scored", "warmup", "fresh", "repeat"
+SCORED, WARMUP, REHEARSAL, FRESH, REPEAT = "scored", "warmup", "rehearsal", "fresh", "repeat"
 """Roles of a request. `fresh` and `repeat` are the probe after the run: an unseen prompt with a short answer,
 and a scored request once more, alone on the server both."""
 

@@ -51,6 +51,7 @@ class Scenario:
 
     Input target and output length are drawn per request, uniformly in [spread x L, L] (tokens).
     `serial_requests` is how many a traffic the torch baseline gets (see Fidelity.serial); None is all.
+    `rehearsal` is whether the warm-up ends in a rehearsal (scenarios/load/rehearsal.py).
     `length` is `forced` where every answer has exactly the tokens asked for, `natural` where the model may
     end it before: a request then counts for throughput by its share of the tokens asked for.
     """
@@ -65,6 +66,7 @@ class Scenario:
     warmup_requests: int = 2
     temperature_published: float | None = None
     serial_requests: int | None = None
+    rehearsal: bool = False
     length: Literal["forced", "natural"] = "forced"
 
 

@@ -124,7 +124,7 @@ def score(
             left = None if limit_seconds is None else limit_seconds + begun.started - time.time()
             if (left is not None and left <= 0) or not any(map(by_lone_pace, measured.invalid_reasons)):
                 break
-            load(only=again(request_set, turn, report.rows + turn * PROBES), limit_seconds=left)
+            load(only=again(request_set, turn, report.keys + turn * PROBES), limit_seconds=left)
             blank = begun.measurement(report, gauge.read, bound)
             measured = judged(blank, reduce(rows.scan(place)), facts)
         write(place, FACTS, asdict(facts))
@@ -201,7 +201,8 @@ def _tell(observer: Observer | None, stage: str, *watching: Gauge | Watch) -> No
         one.stage(stage)
     if observer is None:
         return
-    phase = Phase.WARMING if stage == WARMUP else Phase.MEASURING
+    warming = stage == WARMUP or stage.startswith(rows.REHEARSAL)
+    phase = Phase.WARMING if warming else Phase.MEASURING
     observer({"event": "phase", "phase": phase.value, "traffic": stage})
 
 

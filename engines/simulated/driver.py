@@ -92,6 +92,7 @@ class Batching:
         self._until = 0.0
         self._planned = False
         self._served = 0
+        self._shapes: set[int] = set()
         self._totals = dict.fromkeys(("steps", "queries", "hits", "drafted", "accepted"), 0)
 
     def submit(self, answer: Answer) -> None:
@@ -138,7 +139,7 @@ class Batching:
                 self._begin(self._arrived[0][0])
             return
         seconds = performance.step_seconds(self._costs, step.work) * self._noise.step() * self._age()
-        self._until = moment + seconds / self._simulation.speed
+        self._until = moment + (seconds + self._compiled(step)) / self._simulation.speed
         self._totals["steps"] += 1
         self._alarm.at(self._until)
 
@@ -184,6 +185,13 @@ class Batching:
         self._totals["drafted"] += sequence.drafted
         self._totals["accepted"] += sequence.accepted
         self._done(answer)
+
+    def _compiled(self, step: Step) -> float:
+        """Seconds spent on kernels for a number of sequences that has not occurred before."""
+        shape = (len(step.shares) - 1).bit_length()
+        known = shape in self._shapes
+        self._shapes.add(shape)
+        return 0.0 if known else self._simulation.compile_seconds
 
     def _age(self) -> float:
         simulation = self._simulation

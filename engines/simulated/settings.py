@@ -67,6 +67,8 @@ class Simulation:
     Attributes:
         speed: every modelled duration is divided by it.
         start_seconds: start-up time of the default config; other configs in proportion.
+        compile_seconds: by how much longer a step takes whose number of sequences (rounded up to a power of
+            two) has not occurred yet.
         landscape: which shape the performance over the space has.
         noise: scale of the noise, 0 for none.
         noise_seed: seeds the noise of this start, together with the settings; None draws one.
@@ -81,6 +83,7 @@ class Simulation:
 
     speed: float = 1.0
     start_seconds: float = 0.0
+    compile_seconds: float = 0.0
     landscape: str = "default"
     noise: float = 1.0
     noise_seed: int | None = None
@@ -214,6 +217,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _SIMULATION: dict[str, Callable[[str], Any]] = {
     "speed": float,
     "start-seconds": float,
+    "compile-seconds": float,
     "noise": float,
     "noise-seed": int,
     "landscape": _landscape,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from scenarios.load.collect import PATIENCE, Collector, Counter, Start
 from scenarios.load.entries import PROBES, Entry, entries, stages
 from scenarios.load.plan import SendPlan, Stage, Target, share, write_bodies
+from scenarios.load.rehearsal import Rehearsal
+from scenarios.rows import REHEARSAL
 
 if TYPE_CHECKING:
     from scenarios.scenario import Scenario
@@ -50,10 +52,14 @@ class StageReport:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load run leaves besides its rows. `rows` counts them; `senders` is the number of processes."""
+    """What a load run leaves besides its rows.
+
+    `rows` counts them, `keys` what could have been sent; `senders` is the number of processes.
+    """
 
     stages: tuple[StageReport, ...]
     rows: int
+    keys: int
     senders: int
 
 
@@ -77,14 +83,15 @@ def run(
 ) -> LoadReport:
     """Send a request set to the server at `url`; rows are written under `out`.
 
-    Warm-up first, then traffic by traffic, then the probe; `only` is sent in place of all these.
+    Warm-up first, then the rehearsal until it is over, traffic by traffic, and the probe; `only` is sent in
+    place of all these.
     `limit_seconds` ends the whole run: what is in flight then times out, the rest stays unsent. Rows are
     written every `patience` seconds. `on_stage` is told each stage's name when it starts.
     Raises BadUrl, or LoadFailed when a sender dies.
     """
     work = out / "load"
     work.mkdir(parents=True, exist_ok=True)
-    everything = entries(request_set, probes) if only is None else only
+    everything = entries(request_set, scenario, probes) if only is None else only
     plan = _plan(url, scenario, everything, served_model, work, headers, limit_seconds, stall_seconds)
     spills = [work / f"spill-{number}.bin" for number in range(senders)]
     collector = Collector(spills, out, everything, tokenizer, trust_usage, patience)
@@ -92,15 +99,13 @@ def run(
         crew = [stack.enter_context(_Sender(plan, work, number, senders)) for number in range(senders)]
         collector.start()
         try:
-            reports = [
-                _stage(crew, collector, number, stage, on_stage) for number, stage in enumerate(plan.stages)
-            ]
+            reports = list(_stages(crew, collector, plan.stages, Rehearsal(spills), on_stage))
         finally:
             for sender in crew:
                 sender.end()
             collector.finish()
     shutil.rmtree(work)
-    return LoadReport(tuple(reports), collector.count, senders)
+    return LoadReport(tuple(reports), collector.count, len(everything), senders)
 
 
 def _plan(
@@ -120,6 +125,27 @@ def _plan(
     return SendPlan(Target.parse(url), dict(headers or {}), str(bodies), made, limit, stall)
 
 
+def _stages(
+    crew: Sequence[_Sender],
+    collector: Collector,
+    stages: Sequence[Stage],
+    rehearsal: Rehearsal,
+    on_stage: Callable[[str], None] | None,
+) -> Iterator[StageReport]:
+    for number, stage in enumerate(stages):
+        rehearses = stage.name.startswith(REHEARSAL)
+        for sender in crew:
+            sender.hear("ready", number)
+        if rehearses and rehearsal.over:
+            for sender in crew:
+                sender.skip(number)
+            continue
+        report = _stage(crew, collector, number, stage, on_stage)
+        if rehearses:
+            rehearsal.ended(number, report.wall)
+        yield report
+
+
 def _stage(
     crew: Sequence[_Sender],
     collector: Collector,
@@ -127,8 +153,6 @@ def _stage(
     stage: Stage,
     on_stage: Callable[[str], None] | None,
 ) -> StageReport:
-    for sender in crew:
-        sender.hear("ready", number)
     if on_stage is not None:
         on_stage(stage.name)
     start = Start(time.monotonic_ns() + LEAD_NS, time.time() + LEAD_NS / 1e9)
@@ -174,7 +198,14 @@ class _Sender:
 
     def go(self, start: int) -> None:
         """Start the stage that it is ready for at `start` (monotonic ns)."""
-        _pipe(self._process.stdin).write(json.dumps({"go": start}) + "\n")
+        self._tell(go=start)
+
+    def skip(self, stage: int) -> None:
+        """Leave out the stage that it is ready for."""
+        self._tell(skip=stage)
+
+    def _tell(self, **message: int) -> None:
+        _pipe(self._process.stdin).write(json.dumps(message) + "\n")
         _pipe(self._process.stdin).flush()
 
     def hear(self, word: str, stage: int) -> dict[str, Any]:

@@ -1,20 +1,23 @@
-"""All requests of one measurement in the order of their keys: warm-up, scored, and the probe after them."""
+"""All requests of one measurement in the order of their keys: warm-up, rehearsal, scored, and the probe."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scenarios.load.plan import Send, Stage
-from scenarios.rows import FRESH, REPEAT, SCORED, WARMUP
+from scenarios.rows import FRESH, REHEARSAL, REPEAT, SCORED, WARMUP
 
 if TYPE_CHECKING:
-    from scenarios.scenario import Scenario
+    from scenarios.scenario import Scenario, Traffic
     from scenarios.workload import Request, RequestSet
 
+PASSES = 5
+"""Passes of the rehearsal, at most."""
 PROBE = "probe"
 """The stage after the run."""
 PROBES = 3
@@ -65,9 +68,11 @@ class Entry:
         ).encode("utf-8", "replace")
 
 
-def entries(request_set: RequestSet, probes: int = PROBES) -> list[Entry]:
-    """Warm-up, scored and probe requests."""
+def entries(request_set: RequestSet, scenario: Scenario, probes: int = PROBES) -> list[Entry]:
+    """Warm-up, rehearsal (all passes), scored and probe requests."""
     made = [_entry(request, WARMUP) for request in request_set.warmup]
+    if scenario.rehearsal and request_set.warmup:
+        made += _rehearsal(request_set, scenario)
     made += [_entry(request, SCORED) for request in request_set.requests]
     made += _probe(request_set, probes)
     return [replace(entry, key=key) for key, entry in enumerate(made)]
@@ -84,7 +89,9 @@ def stages(
 ) -> list[Stage]:
     """The stretches of load, in order; an empty one is left out. `places`: (start, length) of each body."""
     widest = max((traffic.concurrency or 1) for traffic in scenario.traffics)
+    passes = dict.fromkeys(entry.traffic for entry in all_entries if entry.role == REHEARSAL)
     made = [_stage(WARMUP, True, widest, all_entries, places)]
+    made += [_stage(name, True, len(all_entries), all_entries, places) for name in passes]
     made += [
         _stage(traffic.name, traffic.kind == "closed", traffic.concurrency, all_entries, places)
         for traffic in scenario.traffics
@@ -116,6 +123,30 @@ def _entry(request: Request, role: str) -> Entry:
         offset=request.offset if role == SCORED else None,
         seed=request.seed,
     )
+
+
+def _rehearsal(request_set: RequestSet, scenario: Scenario) -> Iterator[Entry]:
+    """As many requests at once as a traffic has, on warm-up prompts turned; no two answers end together."""
+    sent = Counter(request.traffic for request in request_set.requests)
+    width = max(min(_at_once(traffic), sent[traffic.name]) for traffic in scenario.traffics)
+    warmup, seen = request_set.warmup, {request.prompt for request in request_set.warmup}
+    turns = -(-width // len(warmup))
+    for number in range(PASSES):
+        for place in range(width):
+            turn, which = divmod(place, len(warmup))
+            prompt = turned(warmup[which].prompt, (number * turns + turn + 0.5) / (PASSES * turns))
+            if prompt not in seen:
+                seen.add(prompt)
+                yield replace(
+                    _entry(warmup[which], REHEARSAL),
+                    traffic=f"{REHEARSAL}-{number + 1}",
+                    prompt=prompt,
+                    output=max(2, -(-warmup[which].output_tokens * (place + 1) // width)),
+                )
+
+
+def _at_once(traffic: Traffic) -> int:
+    return traffic.concurrency or (traffic.requests if traffic.kind == "burst" else 1)
 
 
 def _probe(request_set: RequestSet, probes: int) -> Iterator[Entry]:

@@ -1,8 +1,9 @@
 """A sender process: `python -m scenarios.load.sender PLAN SPILL`, spoken to in JSON lines.
 
 It opens the connections of a stage and says `{"ready": stage}`; told `{"go": t0}` (monotonic ns) it sends
-the stage, appends each ended request to the spill file, and says `{"done": stage, ...}`. The end of its input
-ends it, so that no sender outlives who started it.
+the stage, appends each ended request to the spill file, and says `{"done": stage, ...}`; told
+`{"skip": stage}` it goes on to the next. The end of its input ends it, so that no sender outlives who
+started it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from scenarios.load.plan import Bodies, SendPlan, Stage, head
 from scenarios.load.spill import Record, pack
 from scenarios.load.stage import SECOND, StageRun
 
+SKIPPED = -1
 NICE = -10
 """Taken where that is allowed: what arrives while others compute on its core would be stamped late."""
 
@@ -61,6 +63,8 @@ class Sender:
         start = await self._told.get()
         if start is None:
             return False
+        if start == SKIPPED:
+            return True
         if self._deadline is None and self._plan.limit is not None:
             self._deadline = start + int(self._plan.limit * SECOND)
         self._run = run
@@ -81,7 +85,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
-            self._told.put_nowait(int(json.loads(line)["go"]))
+            self._told.put_nowait(int(json.loads(line).get("go", SKIPPED)))
         self._told.put_nowait(None)
         if self._run is not None:
             self._run.stop()

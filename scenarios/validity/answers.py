@@ -6,7 +6,7 @@ import pandas as pd
 
 from scenarios.measurement import Reason
 from scenarios.requests import RECOUNT_SHARE, RECOUNT_SLACK
-from scenarios.rows import FRESH, SCORED, WARMUP
+from scenarios.rows import FRESH, REHEARSAL, SCORED, WARMUP
 from scenarios.validity.facts import LIMIT, Case
 from scenarios.workload import PREFIX
 
@@ -112,7 +112,7 @@ def prompt_mismatch(case: Case) -> Reason | None:
 def duplicate_prompts(case: Case) -> Reason | None:
     """A prompt was sent twice before the probe: the second may have come from a cache."""
     frame = case.reduced.frame
-    sent = frame[frame["role"].isin([SCORED, WARMUP, FRESH])]
+    sent = frame[frame["role"].isin([SCORED, WARMUP, REHEARSAL, FRESH])]
     twice = int(sent["prompt_sha256"].duplicated().sum())
     if not twice:
         return None

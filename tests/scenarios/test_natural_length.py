@@ -64,7 +64,8 @@ def test_a_natural_profile_is_the_same_but_for_its_lengths() -> None:
 
 
 def test_no_length_is_forced_in_what_is_sent(model: Model, text: str) -> None:
-    entry = entries(build(Plan("A", "smoke+natural", 1, text=text), model))[0]
+    part = profiles.scenario("smoke+natural", "A")
+    entry = entries(build(Plan("A", "smoke+natural", 1, text=text), model), part)[0]
     forced, free = json.loads(entry.body("m", "x")), json.loads(entry.body("m", "x", forced=False))
     assert free["max_tokens"] == forced["max_tokens"] == forced["min_tokens"]
     assert forced["ignore_eos"] is True

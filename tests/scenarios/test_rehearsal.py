@@ -1,0 +1,148 @@
+"""A server that compiles kernels as shapes occur is measured when it has compiled them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from engines.contract import Model
+from scenarios import profiles, rows
+from scenarios.load.entries import PASSES, entries
+from scenarios.load.rehearsal import CALM, Rehearsal, silence
+from scenarios.load.spill import Outcome, Record, pack
+from scenarios.measurement import Measurement
+from scenarios.models import open_model
+from scenarios.profiles import ScenarioError
+from scenarios.rows import REHEARSAL, SCORED, WARMUP
+from scenarios.scenario import Plan
+from scenarios.score import rescore, score
+from scenarios.workload import build
+from tests.engines.simulated_client import running
+from tests.scenarios.plain_text import write_jsonl
+from tests.tiny_model import make_tiny_model
+
+SHAPE = {
+    "bottleneck": "throughput",
+    "score": "geometric mean of req/s over the traffics",
+    "input_tokens": 64,
+    "output_tokens": 16,
+    "traffics": [{"name": "burst", "kind": "burst", "requests": 24, "concurrency": 8}],
+}
+COMPILES = 0.7
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(make_tiny_model(tmp_path_factory.mktemp("model")), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_jsonl(tmp_path_factory.mktemp("text") / "text.jsonl", documents=40)
+
+
+def profile(folder: Path, *, rehearsal: bool) -> str:
+    path = folder / f"rehearsal-{rehearsal}.yaml"
+    told = {"name": "own", "rehearsal": rehearsal, "scenarios": {"C": SHAPE}}
+    path.write_text(yaml.safe_dump(told))
+    return str(path)
+
+
+def measure(
+    folder: Path, model: Model, text: str, *, rehearsal: bool, compiles: float
+) -> tuple[Measurement, pd.DataFrame]:
+    with running(model.path, folder, compile_seconds=compiles, noise=0) as url:
+        chosen = profile(folder, rehearsal=rehearsal)
+        one = score(url, "C", profile=chosen, seed=1, model=model, text=text, out=folder)
+    assert rescore(folder / one.id) == one
+    return one, rows.read(folder / one.id)
+
+
+def passes(measured: Measurement) -> int:
+    stages = [stage["name"] for stage in measured.provenance["client"]["stages"]]
+    assert stages == ["warmup", *(name for name in stages if name.startswith(REHEARSAL)), "burst", "probe"]
+    return len(stages) - 3
+
+
+def test_kernels_are_compiled_ahead_of_the_clock(model: Model, text: str, tmp_path: Path) -> None:
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    steady, frame = measure(with_it, model, text, rehearsal=True, compiles=COMPILES)
+    hurried, _ = measure(without, model, text, rehearsal=False, compiles=COMPILES)
+    assert (passes(steady), passes(hurried)) == (2, 0)
+    assert steady.valid and hurried.valid
+    assert steady.score is not None and hurried.score is not None
+    assert steady.score > 2 * hurried.score
+    assert steady.request_set == hurried.request_set
+    sent = frame[frame["role"] == REHEARSAL]
+    assert sent["ok"].all()
+    assert frame["prompt_sha256"][frame["role"].isin([WARMUP, REHEARSAL, SCORED])].is_unique
+    assert frame["key"].is_unique
+
+
+def test_a_server_that_compiles_nothing_rehearses_once(model: Model, text: str, tmp_path: Path) -> None:
+    measured, frame = measure(tmp_path, model, text, rehearsal=True, compiles=0)
+    assert measured.valid, measured.invalid_reasons
+    assert passes(measured) == 1
+    assert (frame["role"] == REHEARSAL).sum() == 8
+
+
+def test_a_rehearsal_is_as_wide_as_the_load_and_its_answers_end_one_by_one(
+    model: Model, text: str, tmp_path: Path
+) -> None:
+    chosen = profile(tmp_path, rehearsal=True)
+    sent = entries(build(Plan("C", chosen, 1, text=text), model), profiles.scenario(chosen, "C"))
+    assert [entry.key for entry in sent] == list(range(len(sent)))
+    prompts = [entry.prompt for entry in sent if entry.role in (WARMUP, REHEARSAL, SCORED)]
+    assert len(set(prompts)) == len(prompts)
+    for number in range(1, PASSES + 1):
+        one = [entry.output for entry in sent if entry.traffic == f"{REHEARSAL}-{number}"]
+        assert len(one) >= 6
+        assert one == sorted(set(one))
+        assert max(one) <= 16
+
+
+@pytest.mark.parametrize("name", ["warmup", "probe", "rehearsal", "rehearsal-1"])
+def test_no_traffic_is_called_like_a_stage(name: str, tmp_path: Path) -> None:
+    own = {**SHAPE, "traffics": [{"name": name, "kind": "burst", "requests": 4}]}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"name": "own", "scenarios": {"C": own}}))
+    with pytest.raises(ScenarioError, match=f"{name} is a stage of every measurement: choose another name"):
+        profiles.profile(str(path))
+
+
+def heard(stage: int, *seconds: float) -> Record:
+    """An answer that was sent at 0 and moved at these moments, the last its end."""
+    times = [int(moment * 1e9) for moment in seconds]
+    return Record(0, stage, 0, 0, 0, times[-1], Outcome.COMPLETE, times=times)
+
+
+def test_silence_is_what_all_answers_share() -> None:
+    assert silence([heard(0, 0.1, 3.0), heard(0, 0.2, 1.2, 2.9)]) == pytest.approx(1.7)
+    assert silence([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("walls", "quiet", "over"),
+    [
+        ([1.0], CALM / 2, [True]),
+        ([9.0, 2.0, 1.9], 1.0, [False, False, True]),
+        ([4.0, 3.9], 1.0, [False, True]),
+        ([9.0, 2.0], CALM / 2, [True, True]),
+    ],
+    ids=["calm", "compiles twice", "slow but steady", "calm at once"],
+)
+def test_it_is_over_when_calm_or_steady(
+    walls: list[float], quiet: float, over: list[bool], tmp_path: Path
+) -> None:
+    spill = tmp_path / "spill"
+    rehearsal = Rehearsal([spill])
+    told = []
+    for stage, wall in enumerate(walls):
+        with spill.open("ab") as file:
+            file.write(pack(heard(stage, quiet)))
+        rehearsal.ended(stage, wall)
+        told.append(rehearsal.over)
+    assert told == over
