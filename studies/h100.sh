@@ -14,7 +14,8 @@
 #     speculation  SmolLM2's real weights and every gate: flags of speculation in C and B, and beside them,
 #                  on the last two GPUs, one trial of tensor-parallel 2
 #     survey       configs of vLLM in C and B, for the race of search policies; SURVEY_SEED (21) draws them: surveys
-#                  of several stretches, in one directory, are one landscape
+#                  of several stretches, in one directory, are one landscape. SURVEY_OPTIONS go to its search:
+#                  half of the configs drawn are eager and take three times as long, `--fix enforce-eager` has none
 #
 # Other variables replace what it runs, so that it can be tried on any machine:
 #
@@ -126,7 +127,7 @@ if wants survey 120; then
     alone=()
     [ "$lanes" -ge 2 ] && [ -z "${ENGINES:-}" ] && alone=(--fix tensor-parallel-size --fix data-parallel-size)
     search survey --strategy survey --also B --planner random --engine "${ENGINES:-vllm}" --devices "$lanes" \
-        "${alone[@]}" --trials "${TRIALS:-64}" --planner-seed "${SURVEY_SEED:-21}" --no-baseline
+        "${alone[@]}" --trials "${TRIALS:-64}" --planner-seed "${SURVEY_SEED:-21}" --no-baseline ${SURVEY_OPTIONS:-}
 fi
 
 ceiling doctor > "$work/doctor-after.txt" 2>&1
