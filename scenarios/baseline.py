@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def fingerprint(host: Host) -> dict[str, Any]:
 
 def _setting(scenario: str, profile: str) -> str:
     """Digest of the scenario's figures: a profile file that changes is another profile."""
-    figures = asdict(profiles.scenario(profile, scenario))
+    figures = profiles.scenario(profile, scenario).figures()
     # The profile's name says it: baselines from before there was a choice stay good.
     del figures["length"]
     told = json.dumps(figures, sort_keys=True, default=str)

@@ -48,7 +48,7 @@ def key(
 
     `host` is a `Host` as a dict, `model` a digest. Raises ScenarioError for an unknown profile or scenario.
     """
-    told = json.dumps(asdict(profiles.scenario(profile, scenario)), sort_keys=True, default=str)
+    told = json.dumps(profiles.scenario(profile, scenario).figures(), sort_keys=True, default=str)
     return {
         "devices": sorted(str(device.get("name")) for device in host.get("devices", ())),
         "cores": host.get("cores"),

@@ -139,6 +139,8 @@ class _Profile(_Strict):
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
         for letter, part in self.scenarios.items():
+            if self.rehearsal and not part.warmup_requests:
+                raise ValueError(f"scenario {letter} rehearses its warm-up's text: give it warmup_requests")
             longest = part.input_tokens + part.output_tokens
             if self.max_length is not None and longest > self.max_length:
                 raise ValueError(f"scenario {letter} needs {longest} tokens, max_length is {self.max_length}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 
 class ScenarioError(ValueError):
@@ -68,6 +68,13 @@ class Scenario:
     serial_requests: int | None = None
     rehearsal: bool = False
     length: Literal["forced", "natural"] = "forced"
+
+    def figures(self) -> dict[str, Any]:
+        """Everything that decides a measurement, to be digested; a rehearsal only where there is one."""
+        told = asdict(self)
+        if not self.rehearsal:
+            del told["rehearsal"]
+        return told
 
 
 @dataclass(frozen=True)

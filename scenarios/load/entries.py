@@ -7,17 +7,24 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from scenarios.load.plan import Send, Stage
 from scenarios.rows import FRESH, REHEARSAL, REPEAT, SCORED, WARMUP
 
 if TYPE_CHECKING:
-    from scenarios.scenario import Scenario, Traffic
+    from scenarios.scenario import Scenario
     from scenarios.workload import Request, RequestSet
 
 PASSES = 5
 """Passes of the rehearsal, at most."""
+REHEARSAL_TOKENS = 128
+"""The longest answer of a pass, at most: in so many steps a server has read the prompts of all others too."""
+UNCAPPED = 256
+"""Requests at once, at most, that stand for a traffic without a cap."""
+NUMBERED = 6
+"""Words of a prompt that make room for its number."""
 PROBE = "probe"
 """The stage after the run."""
 PROBES = 3
@@ -89,9 +96,9 @@ def stages(
 ) -> list[Stage]:
     """The stretches of load, in order; an empty one is left out. `places`: (start, length) of each body."""
     widest = max((traffic.concurrency or 1) for traffic in scenario.traffics)
-    passes = dict.fromkeys(entry.traffic for entry in all_entries if entry.role == REHEARSAL)
+    passes = Counter(entry.traffic for entry in all_entries if entry.role == REHEARSAL)
     made = [_stage(WARMUP, True, widest, all_entries, places)]
-    made += [_stage(name, True, len(all_entries), all_entries, places) for name in passes]
+    made += [_stage(name, True, width, all_entries, places) for name, width in passes.items()]
     made += [
         _stage(traffic.name, traffic.kind == "closed", traffic.concurrency, all_entries, places)
         for traffic in scenario.traffics
@@ -126,27 +133,27 @@ def _entry(request: Request, role: str) -> Entry:
 
 
 def _rehearsal(request_set: RequestSet, scenario: Scenario) -> Iterator[Entry]:
-    """As many requests at once as a traffic has, on warm-up prompts turned; no two answers end together."""
+    """As many requests at once as a traffic has, on the warm-up's text, numbered so that no two begin alike.
+
+    Who comes first has the longest answer: all are being answered at once before the first one ends, and then
+    they end one after another.
+    """
     sent = Counter(request.traffic for request in request_set.requests)
-    width = max(min(_at_once(traffic), sent[traffic.name]) for traffic in scenario.traffics)
-    warmup, seen = request_set.warmup, {request.prompt for request in request_set.warmup}
-    turns = -(-width // len(warmup))
-    for number in range(PASSES):
-        for place in range(width):
-            turn, which = divmod(place, len(warmup))
-            prompt = turned(warmup[which].prompt, (number * turns + turn + 0.5) / (PASSES * turns))
-            if prompt not in seen:
-                seen.add(prompt)
-                yield replace(
-                    _entry(warmup[which], REHEARSAL),
-                    traffic=f"{REHEARSAL}-{number + 1}",
-                    prompt=prompt,
-                    output=max(2, -(-warmup[which].output_tokens * (place + 1) // width)),
-                )
+    width = max(min(traffic.concurrency or UNCAPPED, sent[traffic.name]) for traffic in scenario.traffics)
+    longest = min(REHEARSAL_TOKENS, max(scenario.output_tokens, width + 1))
+    for number, place in product(range(1, PASSES + 1), range(width)):
+        request = request_set.warmup[place % len(request_set.warmup)]
+        yield replace(
+            _entry(request, REHEARSAL),
+            traffic=f"{REHEARSAL}-{number}",
+            prompt=f"{number}.{place + 1} {_shorter(request.prompt)}",
+            output=max(2, -(-longest * (width - place) // width)),
+        )
 
 
-def _at_once(traffic: Traffic) -> int:
-    return traffic.concurrency or (traffic.requests if traffic.kind == "burst" else 1)
+def _shorter(prompt: str) -> str:
+    """Without as much of its end as a number in front of it takes."""
+    return " ".join(prompt.split(" ")[:-NUMBERED]) or prompt
 
 
 def _probe(request_set: RequestSet, probes: int) -> Iterator[Entry]:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 
-from scenarios.load.spill import NEVER, Record, SpillReader
+from scenarios.load.spill import NEVER, Outcome, Record, SpillReader
 
 CALM = 0.5
 """Seconds. A pass in which somebody was always heard within so long compiled nothing that matters."""
 STEADY = 0.8
 """A pass that takes more than this share of the one before gains nothing by another."""
+FEWEST = 3
+"""Passes that it takes to tell a server that is slow from one that compiles as long each time."""
 
 
 class Rehearsal:
@@ -24,15 +26,16 @@ class Rehearsal:
 
     def __init__(self, spills: Sequence[Path]) -> None:
         self._readers = [SpillReader(spill) for spill in spills]
-        self._before: float | None = None
+        self._walls: list[float] = []
         self.over = False
 
     def ended(self, stage: int, wall: float) -> None:
         """A pass, stage number `stage`, has ended after `wall` seconds."""
         records = [record for record in chain.from_iterable(self._readers) if record.stage == stage]
-        settled = self._before is not None and wall > STEADY * self._before
-        self.over = settled or silence(records) < CALM
-        self._before = wall
+        settled = len(self._walls) + 1 >= FEWEST and wall > STEADY * self._walls[-1]
+        hung = any(record.outcome is Outcome.TIMEOUT for record in records)
+        self.over = settled or hung or silence(records) < CALM
+        self._walls.append(wall)
 
 
 def silence(records: Iterable[Record]) -> float:

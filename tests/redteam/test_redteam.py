@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from engines.contract import Model
 from engines.registry import engine
@@ -42,13 +43,28 @@ def honest(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
         yield Upstream(server.url)
 
 
-def measure(attack: Attack, model: Model, text: str, seed: int, *, check_text: bool = False) -> Measurement:
+def rehearsing(folder: Path) -> str:
+    """The profile, with a rehearsal."""
+    path = folder / "rehearsing.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(Path(PROFILE).read_text()), "rehearsal": True}))
+    return str(path)
+
+
+def measure(
+    attack: Attack,
+    model: Model,
+    text: str,
+    seed: int,
+    *,
+    profile: str = PROFILE,
+    check_text: bool = False,
+) -> Measurement:
     with attack.server() as proxy:
         for _ in range(attack.rounds):
             measured = score(
                 proxy.url,
                 attack.scenario,
-                profile=PROFILE,
+                profile=profile,
                 seed=seed,
                 model=model,
                 text=text,
@@ -68,24 +84,35 @@ def test_an_attack_is_caught(kind: type[Attack], honest: Upstream, model: Model,
     assert measured.interval is None
 
 
+@pytest.mark.parametrize("rehearsal", [False, True])
 @pytest.mark.parametrize("letter", "ABCD")
-def test_a_plain_proxy_is_valid(letter: str, honest: Upstream, model: Model, text: str) -> None:
+def test_a_plain_proxy_is_valid(
+    letter: str, rehearsal: bool, honest: Upstream, model: Model, text: str, tmp_path: Path
+) -> None:
     control = PassThrough(honest)
     control.scenario = letter
-    measured = measure(control, model, text, next(SEEDS))
+    chosen = rehearsing(tmp_path) if rehearsal else PROFILE
+    measured = measure(control, model, text, next(SEEDS), profile=chosen)
     assert measured.invalid_reasons == ()
     assert measured.score is not None
     assert measured.score > 0
 
 
+@pytest.mark.parametrize("rehearsed", [0, 4])
 def test_a_server_that_stumbles_while_it_is_probed_is_probed_again(
-    honest: Upstream, model: Model, text: str, tmp_path: Path
+    rehearsed: int, honest: Upstream, model: Model, text: str, tmp_path: Path
 ) -> None:
-    with Stumbles(honest).server() as proxy:
+    stumbles = Stumbles(honest)
+    stumbles.after, stumbles.until = Stumbles.after + rehearsed, Stumbles.until + rehearsed
+    chosen = rehearsing(tmp_path) if rehearsed else PROFILE
+    with stumbles.server() as proxy:
         seed = next(SEEDS)
-        measured = score(proxy.url, "D", profile=PROFILE, seed=seed, model=model, text=text, out=tmp_path)
+        measured = score(proxy.url, "D", profile=chosen, seed=seed, model=model, text=text, out=tmp_path)
     assert measured.invalid_reasons == ()
-    fresh = rows.read(tmp_path / measured.id).query("role == 'fresh'")
+    frame = rows.read(tmp_path / measured.id)
+    assert (frame["role"] == rows.REHEARSAL).sum() == rehearsed
+    assert frame["key"].is_unique
+    fresh = frame.query("role == 'fresh'")
     assert len(fresh) == 6
     assert fresh["prompt_sha256"].is_unique
     assert rescore(tmp_path / measured.id) == measured
