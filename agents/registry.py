@@ -55,12 +55,15 @@ def _script(name: str, note: str) -> AgentEntry:
     return AgentEntry(name, argv, note, scripted=True)
 
 
+COMMAND = "command"
+"""The agent that is whatever executable a person names."""
+
 _ENTRIES = (
     _script("default", "script: submits the first engine's own defaults"),
     _script("one-shot", "script: submits one well-known config that is not the default"),
     _script("greedy", "script: changes one flag at a time and rolls back what does not help"),
     _script("regressor", "script: finds a good config, then submits a launcher that does not start"),
-    AgentEntry("command", (), "any executable: ceiling agent --agent command ... -- ./my-agent.sh"),
+    AgentEntry(COMMAND, (), "any executable: ceiling agent --agent command ... -- ./my-agent.sh"),
     AgentEntry(
         "claude",
         ("claude", "--print", "--verbose", "--output-format", "stream-json", "--model", "{llm}",
@@ -131,7 +134,7 @@ def command(spec: AgentSpec, *, again: bool = False) -> tuple[str, ...]:
     if program is None:
         raise AgentError(f"{argv[0]} is not an executable here: install it, or name another --agent")
     files = (str(Path(token).absolute()) if Path(token).is_file() else token for token in argv[1:])
-    return (str(Path(program).absolute()), *(files if spec.agent == "command" else argv[1:]))
+    return (str(Path(program).absolute()), *(files if spec.agent == COMMAND else argv[1:]))
 
 
 def variables(spec: AgentSpec) -> dict[str, str]:

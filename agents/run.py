@@ -24,6 +24,7 @@ from engines.host import Host, this_host
 from engines.orphans import RUN_ID, end
 from engines.ports import LOOPBACK, answers, held_port
 from engines.registry import engine as engine_named
+from scenarios import profiles
 from scenarios.baseline import baseline
 from scenarios.device_use import watched
 from scenarios.ledger import Ledger, header
@@ -238,7 +239,10 @@ def _header(spec: AgentSpec) -> dict[str, Any]:
         "spec": spec.to_json(),
         "scripted": registry.entry(spec.agent).scripted,
         "host": host_facts(),
-        "provenance": {"engines": {name: engine_named(name).runtime().version for name in spec.engines}},
+        "provenance": {
+            "engines": {name: engine_named(name).runtime().version for name in spec.engines},
+            "profile": profiles.digest(spec.profile, spec.scenario),
+        },
     }
 
 

@@ -262,6 +262,8 @@ def load(path: Path) -> SpaceFile:
         return _parsed(path, path.read_text())
     except OSError as error:
         raise SpaceFileError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise SpaceFileError(f"{path}: cannot be read as text ({error.reason})") from error
 
 
 @cache
@@ -270,6 +272,8 @@ def _parsed(path: Path, text: str) -> SpaceFile:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SpaceFileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpaceFileError(f"{path}: no space: write engine, releases and parameters, as in engines/spaces")
     try:
         return SpaceFile.model_validate(content)
     except ValidationError as error:

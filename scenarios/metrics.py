@@ -38,7 +38,8 @@ def metrics(reduced: Reduced, scenario: Scenario) -> dict[str, float]:
             **_arrivals(part, name, scenario),
         }
         made.update({f"{name}.{key}": value for key, value in one.items()})
-    made["req_per_s"] = _geometric([made[f"{name}.req_per_s"] for name, _ in _by_traffic(scored, scenario)])
+    for rate in ("req_per_s", "goodput_req_per_s"):
+        made[rate] = _geometric([made[f"{name}.{rate}"] for name, _ in _by_traffic(scored, scenario)])
     return {key: value for key, value in made.items() if not np.isnan(value)}
 
 

@@ -48,7 +48,6 @@ def key(
 
     `host` is a `Host` as a dict, `model` a digest. Raises ScenarioError for an unknown profile or scenario.
     """
-    told = json.dumps(profiles.scenario(profile, scenario).figures(), sort_keys=True, default=str)
     return {
         "devices": sorted(str(device.get("name")) for device in host.get("devices", ())),
         "cores": host.get("cores"),
@@ -56,7 +55,7 @@ def key(
         "model": model,
         "scenario": scenario,
         "profile": profile,
-        "setting": hashlib.sha256(told.encode()).hexdigest()[:16],
+        "setting": profiles.digest(profile, scenario),
         "mark": mark,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -147,10 +149,18 @@ class _Profile(_Strict):
         return self
 
 
+def digest(profile_name: str, letter: str) -> str:
+    """Of a scenario's figures: a profile file that is edited is another one. Raises ScenarioError."""
+    told = json.dumps(scenario(profile_name, letter).figures(), sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 @cache
 def _load(path: Path) -> Profile:
     try:
         data = _Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path} cannot be read as text ({error}): name a YAML file") from error
     except yaml.YAMLError as error:
         raise ScenarioError(f"{path} is not YAML ({' '.join(str(error).split())}): mend it") from error
     except pydantic.ValidationError as error:

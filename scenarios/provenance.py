@@ -14,6 +14,7 @@ from typing import Any
 
 from engines.host import this_host
 from engines.registry import engine
+from scenarios import profiles
 from scenarios.scenario import Plan
 
 LIBRARIES = ("httptools", "numpy", "pandas", "pyarrow", "tokenizers", "uvloop")
@@ -63,11 +64,17 @@ def host() -> dict[str, Any]:
 
 
 def moved(header: Mapping[str, Any]) -> str | None:
-    """What is another than when a run began: an engine's version or the kind of device; None if nothing."""
+    """What is another than when a run began: an engine's version, the kind of device, its profile; or None.
+
+    Raises ScenarioError where its profile is gone.
+    """
     for name, then in (header.get("provenance", {}).get("engines") or {}).items():
         now = engine(name).runtime().version
         if now != then:
             return f"it began with {name} {then}, here is {now}"
+    then = header.get("provenance", {}).get("profile")
+    if then and profiles.digest(header["profile"], header["scenario"]) != then:
+        return f"the profile {header['profile']} has been changed since it began"
     told = {str(device["name"]) for device in header.get("host", {}).get("devices", ())}
     here = {device.name for device in this_host().devices}
     if told and not told & here:

@@ -71,6 +71,9 @@ def _version(client: httpx.Client, base: str) -> str | None:
 
 def _line(url: str, error: Exception) -> str:
     mend = "give the address of an OpenAI-compatible server"
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+        key = "give its key by --header 'Authorization: Bearer KEY'"
+        return f"{url}/v1/models answers {error.response.status_code}: {key}"
     if isinstance(error, httpx.HTTPStatusError):
         return f"{url}/v1/models answers {error.response.status_code}: {mend}"
     if isinstance(error, httpx.HTTPError):

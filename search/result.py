@@ -31,6 +31,7 @@ def result(events: Events) -> dict[str, Any]:
         "default": _default(record),
         "found": _found(plan.best(record)),
         "submitted": _submitted(record, plan),
+        "nothing_submitted": _nothing(record, plan),
         "gpu_seconds": round(spent, 3),
         "split": _split(events, record, spent),
         "check_seconds": round(sum(t.seconds.get("check", 0.0) for t in record.trials.values()), 3),
@@ -91,6 +92,12 @@ def _submitted(record: Record, plan: Strategy) -> dict[str, Any] | None:
         "measurement": first.id if first else None,
         **verdict.to_json(),
     }
+
+
+def _nothing(record: Record, plan: Strategy) -> str | None:
+    """Why nothing is submitted, where nothing is."""
+    verdict = plan.verdict(record)
+    return verdict.reason if verdict.trial is None else None
 
 
 def _about(trial: Trial) -> dict[str, Any]:

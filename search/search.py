@@ -11,6 +11,7 @@ from typing import Any
 
 from engines.host import Host, this_host
 from engines.server import reap
+from scenarios import profiles
 from scenarios.baseline import baseline
 from scenarios.device_use import watched
 from scenarios.ledger import Ledger, LedgerError, header
@@ -243,4 +244,5 @@ def _provenance(prepared: Prepared) -> dict[str, Any]:
     return {
         "engines": {name: engine.runtime().version for name, engine in prepared.engines.items()},
         "left_out": {name: dict(space.left_out) for name, space in prepared.spaces.items()},
+        "profile": profiles.digest(prepared.spec.profile, prepared.spec.scenario),
     }

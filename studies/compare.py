@@ -148,7 +148,8 @@ def _table(key: Setting, runs: list[Run]) -> Table:
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
     pools = {letter: pool(run for run in finished if run.scenario == letter) for letter in scenarios}
     name = "torch" if pools and all(each.baselines for each in pools.values()) else "default"
-    usable = [run for run in finished if reference(run, name, pools[run.scenario])]
+    surveys = [run for run in finished if run.method.startswith("survey")]
+    usable = [run for run in finished if run not in surveys and reference(run, name, pools[run.scenario])]
     letters = tuple(letter for letter in scenarios if any(run.scenario == letter for run in usable))
     notes = (*_unusable(runs, finished, usable), *_mixed(usable, name, pools))
     bare = Table(key, name, letters, (), tuple(runs), notes, pools)
@@ -161,6 +162,8 @@ def _unusable(runs: Sequence[Run], finished: Sequence[Run], usable: Sequence[Run
         if run not in finished:
             ended = "was interrupted" if run.ended else "has not ended"
             yield f"{run.path} is left out: it {ended}; its own command with --resume finishes it"
+        elif run.method.startswith("survey"):
+            yield f"{run.path} is left out: a survey submits nothing; `ceiling report` shows its trials"
         elif run not in usable:
             yield f"{run.path} is left out: neither a torch baseline nor a default was measured whole"
         if run.damaged:
@@ -182,9 +185,16 @@ def _mixed(runs: Sequence[Run], name: str, pools: Mapping[str, Pool]) -> Iterato
 
 
 def label(run: Run, budgets: bool) -> str:
-    """A method's name in tables: with its engines, `script` where it is one, its budget where they differ."""
-    engines = "+".join(run.engines) + (", script" if run.header.get("scripted") else "")
-    name = f"{run.method} ({engines})" if engines else run.method
+    """A method's name in tables: with its engines, `script` where it is one, its budget where they differ.
+
+    A search of a space that a person narrowed or wrote is another method.
+    """
+    spec = run.header.get("spec") or {}
+    fixed = [f"--fix {flag}={value}" for flag, value in sorted((spec.get("fixed") or {}).items())]
+    spaces = [f"--space {Path(each['path']).name}" for each in spec.get("space_files") or ()]
+    script = ["script"] if run.header.get("scripted") else []
+    within = ", ".join(["+".join(run.engines), *script, *fixed, *spaces]) if run.engines else ""
+    name = f"{run.method} ({within})" if within else run.method
     budget = run.header.get("budget")
     return f"{name} {short(budget)}" if budgets and budget else name
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,9 +97,13 @@ def _estimate(value: Estimate | None) -> dict[str, Any] | None:
 
 
 def write_csv(path: Path, tables: Sequence[Table], published: bool) -> None:
-    """A line a method and scenario, and one for its aggregate; published figures in columns of their own."""
+    """A line a method and scenario, and one for its aggregate; published figures in columns of their own.
+
+    `-` is stdout.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    to_stdout = nullcontext(sys.stdout) if str(path) == "-" else None
+    with to_stdout or path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         for number, table in enumerate(tables, start=1):

@@ -1,11 +1,14 @@
-"""What two runs must share to stand in one table: host, profile, model, text, and being real or simulated."""
+"""What two runs must share to stand in one table.
+
+Host, profile, model, text, flags that every server had, and being real or simulated.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from scenarios.profiles import profile
+from scenarios.profiles import NATURAL, profile
 from scenarios.scenario import ScenarioError
 from studies.record import Run
 
@@ -15,6 +18,7 @@ class Setting:
     """The setting of a run.
 
     `host` says its devices and cores in words; `mark` limits what the figures may be used for (`speed only`).
+    `figures` is the digest of a profile of a person's own, `pinned` the flags that its default had too.
     """
 
     simulated: bool
@@ -25,12 +29,16 @@ class Setting:
     host: str
     devices: int
     mark: str = ""
+    figures: str = ""
+    pinned: str = ""
 
     @property
     def title(self) -> str:
         """One line for people."""
         devices = f"{self.devices} x " if self.devices > 1 else ""
         parts = [f"profile {self.profile}", self.model, devices + self.host]
+        if self.pinned:
+            parts.append(self.pinned)
         if self.mark:
             parts.append(self.mark)
         return ("SIMULATION, no measurement of any engine: " if self.simulated else "") + ", ".join(parts)
@@ -49,7 +57,19 @@ def setting(run: Run) -> Setting:
         host=host_words(run.header.get("host", {})),
         devices=int(run.header.get("devices", 1)),
         mark="speed only" if dummy else "",
+        figures=_figures(run),
+        pinned=" ".join(f"--set {name}={value}" for name, value in sorted(_forced(run).items())),
     )
+
+
+def _figures(run: Run) -> str:
+    """Digests of a shipped profile are of no use here: which release it came with stands beside it."""
+    own = str(run.header.get("profile", "")).removesuffix(NATURAL).endswith((".yaml", ".yml"))
+    return str(run.header.get("provenance", {}).get("profile", "")) if own else ""
+
+
+def _forced(run: Run) -> dict[str, Any]:
+    return dict((run.header.get("spec") or {}).get("forced") or {})
 
 
 def _text(run: Run) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.strategies.compare import Reading, gap, reading
 from studies.estimates import Interval, ratio_interval
 from studies.outcome import pool, reference
-from studies.record import Run
+from studies.record import Event, Run
 
 Part = Mapping[str, Any]
 
@@ -36,7 +37,9 @@ def over_default(run: Run, part: Part) -> Speedup | None:
     default = run.result.get("default")
     if part is run.result.get("submitted") or not default:
         return None
-    return Speedup(1.0) if part is default else _ratio(run, part, default)
+    return (
+        Speedup(1.0) if part is default else _side_by_side(run, part, default) or _ratio(run, part, default)
+    )
 
 
 def over_torch(run: Run, part: Part) -> Speedup | None:
@@ -61,6 +64,28 @@ def held_out_default(run: Run) -> Part | None:
     if not submitted.get("ratio") or not submitted.get("score"):
         return None
     return {"score": submitted["score"] / submitted["ratio"], "ratio": 1.0}
+
+
+def _side_by_side(run: Run, part: Part, default: Part) -> Speedup | None:
+    """On the requests of the part's score, with what differs from start to start, as the search compares."""
+    trials = {trial["trial"]: trial for trial in run.trials}
+    if not {part.get("trial"), default.get("trial")} <= trials.keys():
+        return None
+    if part["trial"] == default["trial"]:
+        return Speedup(1.0)
+    mine, other = (_readings(run, trials[each["trial"]]) for each in (part, default))
+    between = gap(mine[-1:], other)
+    return Speedup(between.ratio, between.interval()) if between else None
+
+
+def _readings(run: Run, trial: Event) -> list[Reading]:
+    """What a trial read in the search's own scenario."""
+    known = [run.measurements[name] for name in trial.get("measurements", ()) if name in run.measurements]
+    return [
+        reading(str(each["request_set"]), float(each["score"]), tuple(each["interval"] or ()) or None)
+        for each in known
+        if each.get("score") and each["scenario"] == run.scenario
+    ]
 
 
 def _ratio(run: Run, part: Part, base: Part) -> Speedup | None:

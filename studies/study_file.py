@@ -49,10 +49,15 @@ def _strategy(value: str) -> str:
 
 
 def _agent(value: str) -> str:
-    from agents.registry import names
+    from agents.registry import COMMAND, names
 
-    if value not in names():
-        raise ValueError(f"no agent {value!r}: one of {', '.join(names())}")
+    known = [name for name in names() if name != COMMAND]
+    if value == COMMAND:
+        raise ValueError(
+            f"a study cannot name {COMMAND}'s executable: run it by `ceiling agent`, and compare"
+        )
+    if value not in known:
+        raise ValueError(f"no agent {value!r}: one of {', '.join(known)}")
     return value
 
 
@@ -193,8 +198,13 @@ def load(path: Path) -> Study:
     if not path.is_file():
         raise BadInput(f"{path} is not a file: name a study, such as {_shipped()}")
     try:
-        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{path} cannot be read as text ({error}): name a study, such as {_shipped()}"
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadInput(f"{path}, line {line}: not YAML ({error.problem}): mend that line") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -127,6 +128,8 @@ def _show_reasons(console: Console, run: Run) -> None:
     if submitted and submitted.get("reason"):
         counts = "" if submitted.get("valid") else "submitted counts 1.00x: "
         console.print(f"{counts}{submitted['reason']}", soft_wrap=True, markup=False)
+    if run.result.get("nothing_submitted"):
+        console.print(f"nothing submitted: {run.result['nothing_submitted']}", soft_wrap=True, markup=False)
     if not run.result.get("found"):
         valid = bool(submitted and submitted.get("valid"))
         console.print(f"[red]no valid measurement{' ahead of the final one' if valid else ''}[/red]")
@@ -195,10 +198,9 @@ def _share(seconds: float, total: float) -> str:
 
 
 def _show_next(console: Console, run: Run) -> None:
+    path = shlex.quote(str(run.path))
     console.print(f"Everything is in {run.path}", soft_wrap=True)
     if run.ended is None or run.ended == "interrupted":
-        console.print(
-            f"Go on where it stopped: the same command with --run {run.path} --resume", soft_wrap=True
-        )
-    console.print(f"See it as a page:       ceiling report {run.path} --html report.html", soft_wrap=True)
+        console.print(f"Go on where it stopped: the same command with --run {path} --resume", soft_wrap=True)
+    console.print(f"See it as a page:       ceiling report {path} --html report.html", soft_wrap=True)
     console.print("Hold it against others: ceiling compare RUN...", soft_wrap=True, markup=False)

@@ -105,7 +105,9 @@ def _row(run: Run, trial: Event, defaults: Mapping[str, float]) -> Tried:
         config=config_words(trial.get("config") or {}),
         readings=_readings(_measured(run, trial), defaults),
         state=str(trial["state"]),
-        why=": ".join(str(trial[key]) for key in ("crash", "detail") if trial.get(key)),
+        why=": ".join(
+            str(trial[key]) for key in ("crash", "detail") if trial.get(key) not in (None, "", trial["state"])
+        ),
         start=float(seconds.get("start", 0.0)),
         gpu_seconds=float(trial.get("gpu_seconds") or 0.0),
     )

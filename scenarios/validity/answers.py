@@ -208,7 +208,7 @@ def _length(code: str, wrong: pd.DataFrame, case: Case) -> Reason | None:
         "asked": int(one["asked_output"]),
         "recount": _number(one["recount"]),
         "usage": _number(one["usage_completion"]),
-        "finish_reason": one["finish_reason"],
+        "finish_reason": None if pd.isna(one["finish_reason"]) else str(one["finish_reason"]),
     }
     return Reason(code, detail, evidence)
 

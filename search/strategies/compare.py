@@ -47,10 +47,15 @@ class Gap:
 def readings(measurements: Iterable[Measurement]) -> tuple[Reading, ...]:
     """The valid ones among some measurements."""
     return tuple(
-        Reading(each.request_set, math.log(each.score), _error(each))
+        reading(each.request_set, each.score, each.interval)
         for each in measurements
         if each.score is not None and each.score > 0
     )
+
+
+def reading(request_set: str, score: float, interval: tuple[float, float] | None) -> Reading:
+    """A valid score, above 0, with its 95 % interval."""
+    return Reading(request_set, math.log(score), _error(interval))
 
 
 def gap(first: Sequence[Reading], second: Sequence[Reading], starts: tuple[int, int] = (1, 1)) -> Gap | None:
@@ -69,8 +74,7 @@ def gap(first: Sequence[Reading], second: Sequence[Reading], starts: tuple[int, 
     return Gap(log, math.sqrt(variance), len(pairs))
 
 
-def _error(measurement: Measurement) -> float:
-    interval = measurement.interval
+def _error(interval: tuple[float, float] | None) -> float:
     if interval is None or interval[0] <= 0:
         return UNKNOWN_NOISE
     return (math.log(interval[1]) - math.log(interval[0])) / (2 * NORMAL_95)

@@ -50,13 +50,13 @@ def compare(
         raise BadInput(
             f"no finished run of scenario {focus} here: --focus one of {', '.join(there) or 'none'}"
         )
-    if str(json) != "-":
-        compare_table.show(out(), tables, focus, published)
-    write_json(json, compare_data.as_json(tables, focus, published))
-    if csv:
-        compare_data.write_csv(csv, tables, published)
     if html:
         write_page(html, tables, focus=focus, published=published)
+    if csv:
+        compare_data.write_csv(csv, tables, published)
+    write_json(json, compare_data.as_json(tables, focus, published))
+    if "-" not in (str(json), str(csv)):
+        compare_table.show(out(), tables, focus, published)
     for path in (json, csv, html):
         if path and str(path) != "-":
             err().print(f"wrote {path}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -50,6 +51,19 @@ def writable(path: Path | None) -> Path | None:
             path.unlink()
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written ({error.strerror}): name another file") from error
+    return path
+
+
+def writable_folder(path: Path | None) -> Path | None:
+    """A folder for results, made before anything is done for them. Raises BadParameter."""
+    if path is None:
+        return path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"{path} takes no files ({error.strerror}): name another folder") from error
     return path
 
 

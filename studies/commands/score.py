@@ -41,7 +41,13 @@ def score(
         typer.Option("--header", metavar="NAME:VALUE", help="Send this header (repeat it): a key, say."),
     ] = None,
     rows: Annotated[
-        Path | None, typer.Option("--out", help="Keep the per-request rows here.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Keep the per-request rows here.",
+            metavar="DIR",
+            callback=options.writable_folder,
+        ),
     ] = None,
     from_rows: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -128,8 +129,9 @@ def search(
     profile = options.sized(profile, length)
     letter = options.check_scenario(scenario, profile)
     seconds = parse(budget) if budget else None
-    fixed = dict(_pin("--fix", item, "default") for item in fix or ())
-    forced = dict(_pin("--set", item) for item in force or ())
+    fixed, forced = _pins("--fix", fix or (), "default"), _pins("--set", force or ())
+    for flag in sorted(fixed.keys() & forced.keys()):
+        raise BadInput(f"--fix {flag} and --set {flag} both pin it: drop one of them")
     source = options.text_source(text, profile)
     task = options.quality_task(quality)
     opened = options.opened_model(model, profile)
@@ -165,6 +167,14 @@ def search(
         summary.show(out(), done)
     write_json(json, summary.speedups(done))
     return status(done)
+
+
+def _pins(option: str, items: Iterable[str], fallback: str | None = None) -> dict[str, str]:
+    made: dict[str, str] = {}
+    for flag, value in (_pin(option, item, fallback) for item in items):
+        if made.setdefault(flag, value) != value:
+            raise BadInput(f"{option} {flag}={made[flag]} and {option} {flag}={value} contradict: drop one")
+    return made
 
 
 def _pin(option: str, item: str, fallback: str | None = None) -> tuple[str, str]:

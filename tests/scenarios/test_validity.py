@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -188,6 +189,13 @@ def test_random_weights_are_counted_by_usage_that_their_text_bears_out(
 ) -> None:
     found = codes(claiming(usage, recount, chunks), facts(weights="dummy"))
     assert found == [] if code is None else code in found
+
+
+def test_an_answer_that_breaks_off_is_told_in_json() -> None:
+    """`finish_reason` is missing where a stream ends without one; pandas reads that as NaN."""
+    broken = some(lambda key, at: {"tokens": [1], "finish_reason": None})
+    (reason,) = (one for one in judge(reduced(broken + probe(20)), facts()) if one.code == "short-output")
+    assert json.loads(json.dumps(reason.evidence, allow_nan=False))["finish_reason"] is None
 
 
 def test_without_usage_all_text_together_is_as_long_as_asked() -> None:

@@ -422,6 +422,7 @@ def test_a_survey_measures_every_config_in_every_scenario_and_submits_nothing(tm
     assert all(len(event["measurements"]) == 2 for event in kept)
     outcome = result(events)
     assert outcome["submitted"] is None
+    assert outcome["nothing_submitted"] == "a survey submits nothing"
     assert outcome["found"]["config"] == {}
 
 

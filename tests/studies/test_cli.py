@@ -109,6 +109,9 @@ def test_help_is_instant() -> None:
         (("compare", "nowhere", "--focus", "E"), "'A', 'B', 'C', 'D'"),
         (("report", "nowhere", "--html", "x.html"), "nowhere holds no run"),
         (("study", "nowhere.yaml"), "studies/cpu_agents_vs_search.yaml"),
+        (("study", sys.executable), "cannot be read as text"),
+        (("score", "http://127.0.0.1:1", "--out", "/proc/nowhere"), "/proc/nowhere takes no files"),
+        (("score", "http://127.0.0.1:1", "--out", sys.executable), "name another folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(here: Here, arguments: tuple[str, ...], said: str) -> None:
@@ -139,6 +142,9 @@ SEARCH = ("search", "--engine", "simulated", "--scenario", "C", "--profile", "sm
         ({"--set": "max-num-seqs"}, "FLAG=VALUE"),
         ({"--set": "max-num-seq=8"}, "did you mean max-num-seqs?"),
         ({"--space": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+        ({"--space": "/etc/passwd"}, "/etc/passwd: no space"),
+        ({"--space": sys.executable}, "cannot be read as text"),
+        ({"--set": "max-num-seqs=8", "--fix": "max-num-seqs=16"}, "both pin it: drop one"),
         ({"--text": "frob"}, "sotu, longbench-v2 or jsonl:FILE"),
         ({"--resume": None}, "add --run DIR"),
         ({"--model": "nowhere"}, "ceiling models fetch smollm2-135m"),

@@ -198,6 +198,7 @@ def test_simulated_runs_stand_apart_and_say_so(make_run: MakeRun, tmp_path: Path
         {"host": {**HOST, "cores": 64}},
         {"devices": 2},
         {"spec": {"text": "longbench-v2"}},
+        {"spec": {"forced": {"max-num-seqs": 1}}},
     ],
 )
 def test_unlike_settings_are_never_in_one_table(
@@ -206,6 +207,40 @@ def test_unlike_settings_are_never_in_one_table(
     make_run("a")
     make_run("b", header=header)
     assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [1, 1]
+
+
+def test_a_profile_of_one_s_own_that_was_edited_is_another(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, digest in (("a", "one"), ("b", "other"), ("c", "other")):
+        make_run(name, header={"profile": "/home/own.yaml+natural", "provenance": {"profile": digest}})
+    assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [2, 1]
+    for name, digest in (("d", "one"), ("e", "other")):
+        make_run(name, header={"provenance": {"profile": digest}})
+    assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [2, 2, 1]
+
+
+def test_flags_that_every_server_had_are_in_the_title(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", header={"spec": {"forced": {"max-num-seqs": 1, "dtype": "auto"}}})
+    assert ", --set dtype=auto --set max-num-seqs=1" in only(tmp_path / "runs").setting.title
+
+
+def test_a_narrowed_space_is_another_method(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", submitted=2.0)
+    make_run("b", submitted=3.0, header={"spec": {"fixed": {"enforce-eager": "default"}}})
+    spaces = [{"path": "/home/mine.yaml", "digest": "d"}]
+    make_run("c", submitted=4.0, header={"spec": {"space_files": spaces}})
+    assert methods(only(tmp_path / "runs"), "C")[:3] == [
+        "tpe (vllm, --space mine.yaml)",
+        "tpe (vllm, --fix enforce-eager=default)",
+        "tpe (vllm)",
+    ]
+
+
+def test_a_survey_has_no_place_in_the_race(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", submitted=2.0)
+    make_run("b", method="survey-random")
+    table = only(tmp_path / "runs")
+    assert methods(table, "C") == ["tpe (vllm)", "vllm default", "torch baseline"]
+    assert any("a survey submits nothing" in note for note in table.notes)
 
 
 def test_dummy_weights_are_marked(make_run: MakeRun, tmp_path: Path) -> None:

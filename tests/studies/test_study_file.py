@@ -87,6 +87,7 @@ def test_a_cell_that_two_parts_name_runs_once(tmp_path: Path) -> None:
         ("scenarios: [A, C]", "scenarios: [A, E]", 5, "scenarios.1: Input should be 'A', 'B', 'C' or 'D'"),
         ("planners: [tpe]", "planners: [magic]", 6, "planners.0: no planner 'magic': one of random"),
         ("agents: [greedy]", "agents: [genius]", 7, "agents.0: no agent 'genius': one of default"),
+        ("agents: [greedy]", "agents: [command]", 7, "agents.0: a study cannot name command's executable"),
         ("budget: [10m, 20m]", "budget: [10m, soon]", 8, "budget.1: 'soon' is not a duration"),
         ("[248, 428]", "[7, 7]", 9, "seeds: dev and eval seed are both 7"),
         ("repeats: 2", "repeats: 0", 10, "repeats: Input should be greater than 0"),

@@ -19,11 +19,18 @@ def printed(path: Path) -> str:
     return console.file.getvalue()
 
 
+def test_a_search_that_submits_nothing_says_why(make_run: MakeRun) -> None:
+    path = make_run("a", submitted=None)
+    ledger = path / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"submitted":', '"nothing_submitted": "so", "submitted":'))
+    assert "nothing submitted: so" in printed(path)
+
+
 def test_what_a_finished_search_says(make_run: MakeRun) -> None:
     path = make_run("a", scores=(2.0, None, 3.0), baseline=1.0, submitted=3.2, ratio=1.6)
     text = printed(path)
     words = " ".join(text.split())
-    assert "best found vllm: max-num-seqs=16 3 3.00x 1.50x (1.40 to 1.61)" in words
+    assert "best found vllm: max-num-seqs=16 3 3.00x 1.50x (1.37 to 1.64)" in words
     assert "default (held out) defaults 2 2.00x 1.00x" in words
     assert "submitted vllm: max-num-seqs=8 3.2 3.20x 1.60x" in words
     assert "vllm serve --max-num-seqs 16" in text.splitlines(), "one line to copy"
