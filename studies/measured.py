@@ -35,7 +35,7 @@ def show(console: Console, measurement: Measurement) -> None:
     for line in (roofline_words(measurement.metrics, measurement.provenance), use_words(measurement.metrics)):
         if line:
             console.print(line, soft_wrap=True)
-    if measurement.text is not None:
+    if measurement.text is not None and (measurement.valid or "why" not in measurement.text):
         console.print(_origin(measurement.text), soft_wrap=True)
     if measurement.quality is not None:
         console.print(f"quality: {quality_words(measurement.quality)}", soft_wrap=True)

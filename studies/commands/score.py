@@ -156,7 +156,7 @@ def score(
             )
 
         if repeats is None and within is None:
-            return _told(once(seed, Fidelity()), json)
+            return _told(once(seed, Fidelity()), json, task)
         plan = Plan(letter, profile, seed, text=source)
         made = repeat(once, seed=seed, blocks=blocks(plan, opened), most=repeats or MOST, within=within)
     return _told_all(made, opened, json)
@@ -171,13 +171,15 @@ def _again(rows: Path, json: JsonOption) -> int:
         raise BadInput(str(error)) from None
 
 
-def _told(measurement: Measurement, json: JsonOption) -> int:
+def _told(measurement: Measurement, json: JsonOption, task: str | None = None) -> int:
     from studies.measured import show
-    from studies.terminal import out, write_json
+    from studies.terminal import err, out, write_json
 
     if str(json) != "-":
         show(out(), measurement)
     write_json(json, measurement.to_json())
+    if task and measurement.valid and measurement.quality is None:
+        err().print(f"--quality {task} was not judged: {measurement.mark}, and such text comes from no model")
     return 0 if measurement.valid else 1
 
 
