@@ -28,7 +28,7 @@ def show(console: Console, tables: Sequence[Table], focus: str | None, published
     if len(tables) > 1:
         console.print(
             f"{len(tables)} settings that cannot be compared with one another, a table each "
-            "(host, profile, model, or real against simulated):\n"
+            "(host, profile, model, text, flags of --set, or real against simulated):\n"
         )
     for table in tables:
         _show_table(console, table, focus, published)

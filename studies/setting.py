@@ -36,7 +36,8 @@ class Setting:
     def title(self) -> str:
         """One line for people."""
         devices = f"{self.devices} x " if self.devices > 1 else ""
-        parts = [f"profile {self.profile}", self.model, devices + self.host]
+        own = f" ({self.figures[:6]})" if self.figures else ""
+        parts = [f"profile {self.profile}{own}", self.model, devices + self.host]
         if self.pinned:
             parts.append(self.pinned)
         if self.mark:

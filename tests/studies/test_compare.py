@@ -212,7 +212,12 @@ def test_unlike_settings_are_never_in_one_table(
 def test_a_profile_of_one_s_own_that_was_edited_is_another(make_run: MakeRun, tmp_path: Path) -> None:
     for name, digest in (("a", "one"), ("b", "other"), ("c", "other")):
         make_run(name, header={"profile": "/home/own.yaml+natural", "provenance": {"profile": digest}})
-    assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [2, 1]
+    tables = compare(load([tmp_path / "runs"]))
+    assert [len(table.runs) for table in tables] == [2, 1]
+    assert [table.setting.title.split(",")[0] for table in tables] == [
+        "profile /home/own.yaml+natural (other)",
+        "profile /home/own.yaml+natural (one)",
+    ]
     for name, digest in (("d", "one"), ("e", "other")):
         make_run(name, header={"provenance": {"profile": digest}})
     assert [len(table.runs) for table in compare(load([tmp_path / "runs"]))] == [2, 2, 1]
