@@ -35,7 +35,7 @@ SHAPE: dict[str, Any] = {
     "output_tokens": 16,
     "traffics": [{"name": "burst", "kind": "burst", "requests": 24, "concurrency": 8}],
 }
-COMPILES = 0.7
+COMPILES = 0.6
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_all_are_answered_at_once_even_where_prompts_are_read_step_by_step(
     assert (in_flight(frame, REHEARSAL), in_flight(frame, SCORED)) == (8, 8)
 
 
-@pytest.mark.parametrize(("senders", "rehearsal"), [(1, True), (3, True), (1, False)])
+@pytest.mark.parametrize(("senders", "rehearsal"), [(3, True), (1, False)])
 def test_it_opens_no_more_connections_than_it_sends(
     senders: int, rehearsal: bool, model: Model, text: str, tmp_path: Path
 ) -> None:
