@@ -148,8 +148,7 @@ def _table(key: Setting, runs: list[Run]) -> Table:
     scenarios = tuple(letter for letter in LETTERS if any(run.scenario == letter for run in finished))
     pools = {letter: pool(run for run in finished if run.scenario == letter) for letter in scenarios}
     name = "torch" if pools and all(each.baselines for each in pools.values()) else "default"
-    surveys = [run for run in finished if run.method.startswith("survey")]
-    usable = [run for run in finished if run not in surveys and reference(run, name, pools[run.scenario])]
+    usable = [run for run in finished if not _surveys(run) and reference(run, name, pools[run.scenario])]
     letters = tuple(letter for letter in scenarios if any(run.scenario == letter for run in usable))
     notes = (*_unusable(runs, finished, usable), *_mixed(usable, name, pools))
     bare = Table(key, name, letters, (), tuple(runs), notes, pools)
@@ -162,12 +161,16 @@ def _unusable(runs: Sequence[Run], finished: Sequence[Run], usable: Sequence[Run
         if run not in finished:
             ended = "was interrupted" if run.ended else "has not ended"
             yield f"{run.path} is left out: it {ended}; its own command with --resume finishes it"
-        elif run.method.startswith("survey"):
+        elif _surveys(run):
             yield f"{run.path} is left out: a survey submits nothing; `ceiling report` shows its trials"
         elif run not in usable:
             yield f"{run.path} is left out: neither a torch baseline nor a default was measured whole"
         if run.damaged:
             yield f"{run.path}: {run.damaged} unreadable ledger line(s) skipped"
+
+
+def _surveys(run: Run) -> bool:
+    return run.method.startswith("survey")
 
 
 def _mixed(runs: Sequence[Run], name: str, pools: Mapping[str, Pool]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def setting(run: Run) -> Setting:
 
 
 def _figures(run: Run) -> str:
-    """Digests of a shipped profile are of no use here: which release it came with stands beside it."""
+    """Of a person's own file only: a shipped profile goes by its name, as runs without a digest do."""
     own = str(run.header.get("profile", "")).removesuffix(NATURAL).endswith((".yaml", ".yml"))
     return str(run.header.get("provenance", {}).get("profile", "")) if own else ""
 

@@ -78,7 +78,7 @@ class Entry:
 def entries(request_set: RequestSet, scenario: Scenario, probes: int = PROBES) -> list[Entry]:
     """Warm-up, rehearsal (all passes), scored and probe requests."""
     made = [_entry(request, WARMUP) for request in request_set.warmup]
-    if scenario.rehearsal and request_set.warmup:
+    if scenario.rehearsal:
         made += _rehearsal(request_set, scenario)
     made += [_entry(request, SCORED) for request in request_set.requests]
     made += _probe(request_set, probes)
