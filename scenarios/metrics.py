@@ -16,6 +16,7 @@ import pandas as pd
 from scenarios import arrivals, bootstrap
 from scenarios.requests import Reduced, Sketch
 from scenarios.scenario import Scenario
+from scenarios.silence import silence
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,6 +36,7 @@ def metrics(reduced: Reduced, scenario: Scenario) -> dict[str, float]:
             **_latencies(part),
             **_throughput(part, wall(part)),
             **_flight(part),
+            "silence_s": silence(*_moments(part, reduced.heard.get(name, np.empty(0)))),
             **_arrivals(part, name, scenario),
         }
         made.update({f"{name}.{key}": value for key, value in one.items()})
@@ -195,6 +197,12 @@ def _flight(frame: pd.DataFrame) -> dict[str, float]:
     mean = sum(level * seconds for level, seconds in histogram.items()) / total
     shares = {f"in_flight_{level}": seconds / total for level, seconds in _binned(histogram).items()}
     return {"in_flight_mean": mean, "in_flight_max": float(max(histogram)), **shares}
+
+
+def _moments(frame: pd.DataFrame, heard: Floats) -> tuple[Floats, Floats, Floats]:
+    """When the traffic's requests were sent, something of them was heard, and they ended."""
+    sent = frame[frame["sent"].notna() & frame["end"].notna()]
+    return sent["sent"].to_numpy(float), heard, sent["end"].to_numpy(float)
 
 
 def _binned(histogram: Mapping[int, float]) -> dict[str, float]:

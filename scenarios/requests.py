@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +35,8 @@ PIECE = 64
 """Chunks of an answer that one figure of `Reduced.pieces` covers."""
 PIECED = 256
 """Requests whose answers are cut into pieces: a server of one request at a time gets fewer."""
+HEARD = 2
+"""Decimals of the seconds in `Reduced.heard`: what keeps them few, however many chunks there are."""
 SHAPE = (
     "last",
     "bursts",
@@ -86,12 +88,14 @@ class Reduced:
         itl: time per token of scored requests: a chunk's gap shared among its tokens.
         icl: gaps between the chunks of scored requests.
         pieces: by traffic, seconds a token over consecutive pieces of the first scored answers.
+        heard: by traffic, the seconds (to a hundredth) at which any chunk of its scored answers came.
     """
 
     frame: pd.DataFrame
     itl: Sketch = field(default_factory=Sketch)
     icl: Sketch = field(default_factory=Sketch)
     pieces: dict[str, list[Floats]] = field(default_factory=dict)
+    heard: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -125,7 +129,17 @@ def _reduce(table: pa.Table, reduced: Reduced) -> pd.DataFrame:
         pieces = reduced.pieces.setdefault(str(frame["traffic"].iat[int(place)]), [])
         if len(pieces) < PIECED:
             pieces.append(_pieces(times[place], tokens[place]))
+    _hear(frame, times, reduced.heard)
     return pd.concat([frame, pd.DataFrame(shapes, index=frame.index)], axis=1)
+
+
+def _hear(frame: pd.DataFrame, times: list[Floats], heard: dict[str, Floats]) -> None:
+    """Add when chunks of scored answers came, whole answers or not, to what was heard of their traffics."""
+    for traffic in frame.loc[frame["role"] == SCORED, "traffic"].unique():
+        here = (frame["role"] == SCORED) & (frame["traffic"] == traffic)
+        own = [times[int(place)] for place in np.flatnonzero(here)]
+        came = np.concatenate([heard.get(traffic, np.empty(0)), *own])
+        heard[traffic] = np.unique(came.round(HEARD))
 
 
 def _lists(table: pa.Table, name: str) -> list[npt.NDArray[Any]]:
@@ -210,7 +224,7 @@ def by_usage(reduced: Reduced) -> Reduced:
     )
     frame["good"] = frame["ok"] & ~frame["short"]
     frame["credit"] = frame["good"].astype(float)
-    return Reduced(_latency(frame), reduced.itl, reduced.icl, reduced.pieces)
+    return replace(reduced, frame=_latency(frame))
 
 
 def natural(reduced: Reduced) -> Reduced:
@@ -221,7 +235,7 @@ def natural(reduced: Reduced) -> Reduced:
     frame["good"] = frame["ok"] & ~frame["short"]
     frame["credit"] = (frame["tokens"] / frame["asked_output"]).clip(upper=1.0).where(frame["good"], 0.0)
     frame["tpot"] = frame["tpot"].mask(frame["good"] & (frame["tokens"] < 2))
-    return Reduced(frame, reduced.itl, reduced.icl, reduced.pieces)
+    return replace(reduced, frame=frame)
 
 
 def _latency(frame: pd.DataFrame) -> pd.DataFrame:

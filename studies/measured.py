@@ -13,6 +13,7 @@ from scenarios.noise import Noise
 from scenarios.repeats import Repeats
 from studies.checked import quality_words
 from studies.hardware import roofline_words, use_words
+from studies.silent import silence_words
 
 
 def show(console: Console, measurement: Measurement) -> None:
@@ -32,7 +33,8 @@ def show(console: Console, measurement: Measurement) -> None:
     for name, value in measurement.metrics.items():
         grid.add_row(name, f"{value:.5g}")
     console.print(grid)
-    for line in (roofline_words(measurement.metrics, measurement.provenance), use_words(measurement.metrics)):
+    metrics, provenance = measurement.metrics, measurement.provenance
+    for line in (silence_words(metrics), roofline_words(metrics, provenance), use_words(metrics)):
         if line:
             console.print(line, soft_wrap=True)
     if measurement.text is not None and (measurement.valid or "why" not in measurement.text):

@@ -14,6 +14,7 @@ from rich.text import Text
 from scenarios.trial import State
 from studies.progress import config_words
 from studies.record import Event, Run
+from studies.silent import silence_words
 
 FINAL = "final"
 
@@ -38,6 +39,7 @@ class Tried:
         origin: who proposed it: default, expert, planner, agent, or final for the held-out measurement.
         readings: by scenario; empty where nothing valid was measured.
         why: why it did not come to a whole measurement, empty where it did.
+        silent: where its measurements were mostly silence, by scenario; empty where none was.
         start, gpu_seconds: seconds until the server was ready; GPU-seconds in all.
     """
 
@@ -48,6 +50,7 @@ class Tried:
     readings: Mapping[str, Reading]
     state: str
     why: str
+    silent: str
     start: float
     gpu_seconds: float
 
@@ -76,7 +79,8 @@ def show_trials(console: Console, run: Run) -> None:
         style = None if row.readings else "dim"
         console.print(Text(f"  {row.number:>3}  {row.origin:<8}{figures}{start:>9}", style=style or "bold"))
         why = "" if row.state == State.COMPLETE.value else f"\n{row.state}{row.why and f': {row.why}'}"
-        told = Text(f"{row.engine}: {row.config}{why}", style=style or "", overflow="fold")
+        silent = f"\n{row.silent}" if row.silent else ""
+        told = Text(f"{row.engine}: {row.config}{why}{silent}", style=style or "", overflow="fold")
         console.print(Padding(told, (0, 0, 0, 7)))
     console.print()
 
@@ -98,16 +102,18 @@ def _place(row: Tried, own: str) -> tuple[bool, bool, bool, float, int]:
 
 def _row(run: Run, trial: Event, defaults: Mapping[str, float]) -> Tried:
     seconds = trial.get("seconds", {})
+    measured = _measured(run, trial)
     return Tried(
         number=int(trial["trial"]),
         origin=str(trial.get("origin")),
         engine=str(trial.get("engine") or ""),
         config=config_words(trial.get("config") or {}),
-        readings=_readings(_measured(run, trial), defaults),
+        readings=_readings(measured, defaults),
         state=str(trial["state"]),
         why=": ".join(
             str(trial[key]) for key in ("crash", "detail") if trial.get(key) not in (None, "", trial["state"])
         ),
+        silent="; ".join(f"{each['scenario']}: {words}" for each in measured if (words := _silent(each))),
         start=float(seconds.get("start", 0.0)),
         gpu_seconds=float(trial.get("gpu_seconds") or 0.0),
     )
@@ -116,6 +122,10 @@ def _row(run: Run, trial: Event, defaults: Mapping[str, float]) -> Tried:
 def _measured(run: Run, trial: Event) -> list[Event]:
     known = (run.measurements.get(name) for name in trial.get("measurements", ()))
     return [each for each in known if each is not None and each.get("score") is not None]
+
+
+def _silent(measured: Event) -> str | None:
+    return silence_words(measured.get("metrics", {}))
 
 
 def _readings(measured: Sequence[Event], defaults: Mapping[str, float]) -> dict[str, Reading]:

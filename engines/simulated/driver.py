@@ -187,8 +187,8 @@ class Batching:
         self._done(answer)
 
     def _compiled(self, step: Step) -> float:
-        """Seconds spent on kernels for a number of sequences that has not occurred before."""
-        shape = (len(step.shares) - 1).bit_length()
+        """Seconds spent on kernels for a number of tokens that has not occurred before."""
+        shape = ((sum(share.tokens for share in step.shares) - 1).bit_length() + 1) // 2
         known = shape in self._shapes
         self._shapes.add(shape)
         return 0.0 if known else self._simulation.compile_seconds

@@ -67,8 +67,8 @@ class Simulation:
     Attributes:
         speed: every modelled duration is divided by it.
         start_seconds: start-up time of the default config; other configs in proportion.
-        compile_seconds: by how much longer a step takes whose number of sequences (rounded up to a power of
-            two) has not occurred yet.
+        compile_seconds: by how much longer a step takes whose number of tokens (rounded up to a power of
+            four) has not occurred yet.
         landscape: which shape the performance over the space has.
         noise: scale of the noise, 0 for none.
         noise_seed: seeds the noise of this start, together with the settings; None draws one.

@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from scenarios.load.collect import PATIENCE, Collector, Counter, Start
-from scenarios.load.entries import PROBES, Entry, entries, stages
+from scenarios.load.entries import PROBES, Entry, entries, load_of, stages
 from scenarios.load.plan import SendPlan, Stage, Target, share, write_bodies
 from scenarios.load.rehearsal import Rehearsal
-from scenarios.rows import REHEARSAL
 
 if TYPE_CHECKING:
     from scenarios.scenario import Scenario
@@ -83,8 +82,8 @@ def run(
 ) -> LoadReport:
     """Send a request set to the server at `url`; rows are written under `out`.
 
-    Warm-up first, then the rehearsal until it is over, traffic by traffic, and the probe; `only` is sent in
-    place of all these.
+    Warm-up first, then the rehearsal of each traffic until it is over, traffic by traffic, and the probe;
+    `only` is sent in place of all these.
     `limit_seconds` ends the whole run: what is in flight then times out, the rest stays unsent. Rows are
     written every `patience` seconds. `on_stage` is told each stage's name when it starts.
     Raises BadUrl, or LoadFailed when a sender dies.
@@ -133,16 +132,16 @@ def _stages(
     on_stage: Callable[[str], None] | None,
 ) -> Iterator[StageReport]:
     for number, stage in enumerate(stages):
-        rehearses = stage.name.startswith(REHEARSAL)
+        load = load_of(stage.name)
         for sender in crew:
             sender.hear("ready", number)
-        if rehearses and rehearsal.over:
+        if load is not None and rehearsal.over(load):
             for sender in crew:
                 sender.skip(number)
             continue
         report = _stage(crew, collector, number, stage, on_stage)
-        if rehearses:
-            rehearsal.ended(number, report.wall)
+        if load is not None:
+            rehearsal.ended(load, number, report.wall)
         yield report
 
 

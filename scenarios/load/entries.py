@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -14,15 +14,21 @@ from scenarios.load.plan import Send, Stage
 from scenarios.rows import FRESH, REHEARSAL, REPEAT, SCORED, WARMUP
 
 if TYPE_CHECKING:
-    from scenarios.scenario import Scenario
+    from scenarios.scenario import Scenario, Traffic
     from scenarios.workload import Request, RequestSet
 
 PASSES = 5
 """Passes of the rehearsal, at most."""
 REHEARSAL_TOKENS = 128
 """The longest answer of a pass, at most: in so many steps a server has read the prompts of all others too."""
+REHEARSAL_SECONDS = 1.0
+"""So much of a schedule is rehearsed."""
 UNCAPPED = 256
 """Requests at once, at most, that stand for a traffic without a cap."""
+AT_ONCE = ("closed", "burst")
+"""Kinds of traffic that are rehearsed by as many requests as are in flight at most, all sent together."""
+REFILLS = 8
+"""Requests, at most, that then take the places of those that ended: prompts read beside answers."""
 NUMBERED = 6
 """Words of a prompt that make room for its number."""
 PROBE = "probe"
@@ -79,7 +85,7 @@ def entries(request_set: RequestSet, scenario: Scenario, probes: int = PROBES) -
     """Warm-up, rehearsal (all passes), scored and probe requests."""
     made = [_entry(request, WARMUP) for request in request_set.warmup]
     if scenario.rehearsal:
-        made += _rehearsal(request_set, scenario)
+        made += _numbered(one for traffic in scenario.traffics for one in _rehearsal(request_set, traffic))
     made += [_entry(request, SCORED) for request in request_set.requests]
     made += _probe(request_set, probes)
     return [replace(entry, key=key) for key, entry in enumerate(made)]
@@ -96,15 +102,28 @@ def stages(
 ) -> list[Stage]:
     """The stretches of load, in order; an empty one is left out. `places`: (start, length) of each body."""
     widest = max((traffic.concurrency or 1) for traffic in scenario.traffics)
-    passes = Counter(entry.traffic for entry in all_entries if entry.role == REHEARSAL)
+    sent = Counter(entry.traffic for entry in all_entries)
     made = [_stage(WARMUP, True, widest, all_entries, places)]
-    made += [_stage(name, True, width, all_entries, places) for name, width in passes.items()]
+    for traffic, number in product(scenario.traffics, range(1, PASSES + 1)):
+        at_once = traffic.kind in AT_ONCE
+        width = _width(traffic, sent[traffic.name]) if at_once else traffic.concurrency
+        made.append(_stage(rehearsed(traffic.name, number), at_once, width, all_entries, places))
     made += [
         _stage(traffic.name, traffic.kind == "closed", traffic.concurrency, all_entries, places)
         for traffic in scenario.traffics
     ]
     made.append(_stage(PROBE, True, 1, all_entries, places))
     return [stage for stage in made if stage.sends]
+
+
+def rehearsed(load: str, number: int) -> str:
+    """The stage that is a pass of a traffic's rehearsal, by the traffic's name and the pass's number."""
+    return f"{REHEARSAL}-{load}-{number}"
+
+
+def load_of(stage: str) -> str | None:
+    """The traffic that a stage rehearses; None for any other stage. The inverse of `rehearsed`."""
+    return stage.removeprefix(f"{REHEARSAL}-").rpartition("-")[0] if stage.startswith(REHEARSAL) else None
 
 
 def _stage(
@@ -132,28 +151,50 @@ def _entry(request: Request, role: str) -> Entry:
     )
 
 
-def _rehearsal(request_set: RequestSet, scenario: Scenario) -> Iterator[Entry]:
-    """As many requests at once as a traffic has, on the warm-up's text, numbered so that no two begin alike.
+def _rehearsal(request_set: RequestSet, traffic: Traffic) -> Iterator[Entry]:
+    """All passes of one traffic: the lengths and the schedule of its first requests on the warm-up's text.
 
-    Who comes first has the longest answer: all are being answered at once before the first one ends, and then
-    they end one after another.
+    Where all are sent together, who comes first has the longest answer: all are being answered at once before
+    the first one ends, and then they end one after another. Those that come then have the shortest.
     """
-    sent = Counter(request.traffic for request in request_set.requests)
-    width = max(min(traffic.concurrency or UNCAPPED, sent[traffic.name]) for traffic in scenario.traffics)
-    longest = min(REHEARSAL_TOKENS, max(scenario.output_tokens, width + 1))
-    for number, place in product(range(1, PASSES + 1), range(width)):
-        request = request_set.warmup[place % len(request_set.warmup)]
+    scored = [request for request in request_set.requests if request.traffic == traffic.name]
+    width = _width(traffic, len(scored))
+    shown = scored[: width + min(REFILLS, width - 1)] if traffic.kind in AT_ONCE else _begun(scored)
+    longest = min(REHEARSAL_TOKENS, max([width + 1, *(request.output_tokens for request in shown)]))
+    for number, (place, request) in product(range(1, PASSES + 1), enumerate(shown)):
+        warm = request_set.warmup[place % len(request_set.warmup)]
+        graded = max(2, -(-longest * (width - place) // width))
         yield replace(
-            _entry(request, REHEARSAL),
-            traffic=f"{REHEARSAL}-{number}",
-            prompt=f"{number}.{place + 1} {_shorter(request.prompt)}",
-            output=max(2, -(-longest * (width - place) // width)),
+            _entry(warm, REHEARSAL),
+            traffic=rehearsed(traffic.name, number),
+            prompt=_as_long(warm, request),
+            output=graded if traffic.kind in AT_ONCE else min(REHEARSAL_TOKENS, request.output_tokens),
+            offset=request.offset,
         )
 
 
-def _shorter(prompt: str) -> str:
-    """Without as much of its end as a number in front of it takes."""
-    return " ".join(prompt.split(" ")[:-NUMBERED]) or prompt
+def _width(traffic: Traffic, sent: int) -> int:
+    """How many of so many requests of a traffic are in flight at most."""
+    return min(traffic.concurrency or UNCAPPED, sent)
+
+
+def _begun(scored: Sequence[Request]) -> list[Request]:
+    """Those that a schedule sends in its first `REHEARSAL_SECONDS`, its first one at least."""
+    until = min(((request.offset or 0.0) for request in scored), default=0.0) + REHEARSAL_SECONDS
+    return [request for request in scored if (request.offset or 0.0) <= until][:UNCAPPED]
+
+
+def _as_long(warm: Request, request: Request) -> str:
+    """The warm-up's prompt with its end cut off: as long as the request's, and less by a number's length."""
+    words = warm.prompt.split(" ")
+    share = min(1.0, request.input_tokens / warm.input_tokens)
+    return " ".join(words[: int(len(words) * share) - NUMBERED]) or warm.prompt
+
+
+def _numbered(made: Iterable[Entry]) -> Iterator[Entry]:
+    """With a number ahead of each prompt, so that no two begin alike."""
+    for number, entry in enumerate(made, start=1):
+        yield replace(entry, prompt=f"{number}. {entry.prompt}")
 
 
 def _probe(request_set: RequestSet, probes: int) -> Iterator[Entry]:

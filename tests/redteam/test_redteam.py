@@ -97,7 +97,7 @@ def test_a_plain_proxy_is_valid(
     assert measured.score > 0
 
 
-@pytest.mark.parametrize("rehearsed", [0, 4])
+@pytest.mark.parametrize("rehearsed", [0, 7])
 def test_a_server_that_stumbles_while_it_is_probed_is_probed_again(
     rehearsed: int, honest: Upstream, model: Model, text: str, tmp_path: Path
 ) -> None:

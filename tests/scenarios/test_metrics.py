@@ -46,6 +46,15 @@ def test_traffics_that_run_one_after_another_add_up_their_time() -> None:
     assert made["output_tok_per_s"] == pytest.approx(20 * made["req_per_s"])
 
 
+def test_a_silence_is_somebody_s_wait_while_no_answer_moves() -> None:
+    made = [row(key) for key in range(12)]
+    assert metrics.metrics(reduced(made), CLOSED)["closed.silence_s"] == pytest.approx(TTFT, abs=0.005)
+    waits = [*made, row(12, ttft=3.0), row(13, ttft=2.5), row(14, error="timeout", end=14.5)]
+    assert metrics.metrics(reduced(waits), CLOSED)["closed.silence_s"] == pytest.approx(2.5, abs=0.005)
+    probed = [*made, row(12, role="fresh", traffic="probe", ttft=9.0)]
+    assert metrics.metrics(reduced(probed), CLOSED)["closed.silence_s"] == pytest.approx(TTFT, abs=0.005)
+
+
 def test_several_tokens_a_chunk_have_the_same_pace_a_token() -> None:
     made = metrics.metrics(reduced([row(key, tokens=[4] * 5) for key in range(12)]), CLOSED)
     assert made["tpot_p50"] == pytest.approx(TPOT)

@@ -12,8 +12,8 @@ import yaml
 
 from engines.contract import Config, Model
 from scenarios import profiles, rows, tokenizer
-from scenarios.load.entries import PASSES, entries
-from scenarios.load.rehearsal import CALM, Rehearsal, silence
+from scenarios.load.entries import PASSES, REHEARSAL_SECONDS, entries, load_of, rehearsed
+from scenarios.load.rehearsal import CALM, Rehearsal, quiet
 from scenarios.load.spill import Outcome, Record, pack
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
@@ -34,6 +34,13 @@ SHAPE: dict[str, Any] = {
     "input_tokens": 64,
     "output_tokens": 16,
     "traffics": [{"name": "burst", "kind": "burst", "requests": 24, "concurrency": 8}],
+}
+BOTH: dict[str, Any] = {
+    **SHAPE,
+    "traffics": [
+        {"name": "burst", "kind": "burst", "requests": 24, "concurrency": 8},
+        {"name": "constant", "kind": "constant", "requests": 16, "rate": 16, "concurrency": 8},
+    ],
 }
 COMPILES = 0.6
 
@@ -56,29 +63,45 @@ def profile(folder: Path, *, rehearsal: bool, shape: Mapping[str, object] = SHAP
 
 
 def measure(
-    folder: Path, model: Model, text: str, *, rehearsal: bool, compiles: float
+    folder: Path,
+    model: Model,
+    text: str,
+    *,
+    rehearsal: bool,
+    compiles: float,
+    shape: Mapping[str, object] = SHAPE,
+    most: int = 8192,
 ) -> tuple[Measurement, pd.DataFrame]:
-    with running(model.path, folder, compile_seconds=compiles, noise=0) as url:
-        chosen = profile(folder, rehearsal=rehearsal)
+    config: Config = {"max-num-batched-tokens": most}
+    with running(model.path, folder, config, compile_seconds=compiles, noise=0) as url:
+        chosen = profile(folder, rehearsal=rehearsal, shape=shape)
         one = score(url, "C", profile=chosen, seed=1, model=model, text=text, out=folder)
     assert rescore(folder / one.id) == one
     return one, rows.read(folder / one.id)
 
 
-def passes(measured: Measurement) -> int:
+def passes(measured: Measurement) -> dict[str, int]:
+    """How often each traffic was rehearsed, in the order of the stages."""
     stages = [stage["name"] for stage in measured.provenance["client"]["stages"]]
-    assert stages == ["warmup", *(name for name in stages if name.startswith(REHEARSAL)), "burst", "probe"]
-    return len(stages) - 3
+    rehearsals = [load for name in stages if (load := load_of(name)) is not None]
+    loads = [name for name in stages if not name.startswith(REHEARSAL)][1:-1]
+    assert stages[: 1 + len(rehearsals)] == ["warmup", *(name for name in stages if load_of(name))]
+    assert stages[1 + len(rehearsals) :] == [*loads, "probe"]
+    return {load: rehearsals.count(load) for load in loads}
 
 
 def test_kernels_are_compiled_ahead_of_the_clock(model: Model, text: str, tmp_path: Path) -> None:
     with_it, without = tmp_path / "with", tmp_path / "without"
-    steady, frame = measure(with_it, model, text, rehearsal=True, compiles=COMPILES)
-    hurried, _ = measure(without, model, text, rehearsal=False, compiles=COMPILES)
-    assert (passes(steady), passes(hurried)) == (2, 0)
+    steady, frame = measure(with_it, model, text, rehearsal=True, compiles=COMPILES, shape=BOTH)
+    hurried, _ = measure(without, model, text, rehearsal=False, compiles=COMPILES, shape=BOTH)
+    assert passes(hurried) == {"burst": 0, "constant": 0}
+    assert passes(steady)["burst"] == 2
+    assert passes(steady)["constant"] >= 1
     assert steady.valid and hurried.valid
     assert steady.score is not None and hurried.score is not None
-    assert steady.score > 2 * hurried.score
+    assert steady.score > 1.5 * hurried.score
+    assert hurried.metrics["burst.silence_s"] >= COMPILES
+    assert max(steady.metrics["burst.silence_s"], steady.metrics["constant.silence_s"]) < CALM
     assert steady.request_set == hurried.request_set
     sent = frame[frame["role"] == REHEARSAL]
     assert sent["ok"].all()
@@ -89,8 +112,8 @@ def test_kernels_are_compiled_ahead_of_the_clock(model: Model, text: str, tmp_pa
 def test_a_server_that_compiles_nothing_rehearses_once(model: Model, text: str, tmp_path: Path) -> None:
     measured, frame = measure(tmp_path, model, text, rehearsal=True, compiles=0)
     assert measured.valid, measured.invalid_reasons
-    assert passes(measured) == 1
-    assert (frame["role"] == REHEARSAL).sum() == 8
+    assert passes(measured) == {"burst": 1}
+    assert (frame["role"] == REHEARSAL).sum() == 8 + 7
 
 
 def test_a_rehearsal_is_as_wide_as_the_load_and_its_answers_end_one_by_one(
@@ -99,15 +122,38 @@ def test_a_rehearsal_is_as_wide_as_the_load_and_its_answers_end_one_by_one(
     chosen = profile(tmp_path, rehearsal=True)
     sent = entries(build(Plan("C", chosen, 1, text=text), model), profiles.scenario(chosen, "C"))
     assert [entry.key for entry in sent] == list(range(len(sent)))
-    rehearsed = [entry for entry in sent if entry.role == REHEARSAL]
+    shown = [entry for entry in sent if entry.role == REHEARSAL]
     starts = [entry.prompt[:PREFIX] for entry in sent if entry.role != REPEAT]
     assert len(set(starts)) == len(starts)
     for number in range(1, PASSES + 1):
-        one = [entry.output for entry in rehearsed if entry.traffic == f"{REHEARSAL}-{number}"]
-        assert one == [16, 14, 12, 10, 8, 6, 4, 2]
+        one = [entry.output for entry in shown if entry.traffic == rehearsed("burst", number)]
+        assert one == [16, 14, 12, 10, 8, 6, 4, *[2] * 8]
     words = tokenizer.load(model.path)
-    longest = max(words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in rehearsed)
+    longest = max(words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in shown)
     assert longest <= SHAPE["input_tokens"]
+
+
+def test_a_schedule_is_rehearsed_as_it_begins(model: Model, text: str, tmp_path: Path) -> None:
+    far = {"name": "far", "kind": "constant", "requests": 4, "rate": 0.1}
+    chosen = profile(tmp_path, rehearsal=True, shape={**BOTH, "traffics": [*BOTH["traffics"], far]})
+    made = build(Plan("C", chosen, 1, text=text), model)
+    sent = entries(made, profiles.scenario(chosen, "C"))
+    scored = [entry for entry in sent if entry.role == SCORED and entry.traffic == "constant"]
+    begun = [entry for entry in scored if entry.offset is not None and entry.offset <= REHEARSAL_SECONDS]
+    assert 2 < len(begun) <= len(scored)
+    shown = [entry for entry in sent if entry.traffic == rehearsed("constant", 2)]
+    assert [entry.offset for entry in shown] == [entry.offset for entry in begun]
+    assert [entry.output for entry in shown] == [entry.output for entry in begun]
+    words = tokenizer.load(model.path)
+    counts = [words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in shown]
+    assert all(count <= entry.input_tokens for count, entry in zip(counts, begun, strict=True))
+    assert len(set(counts)) > len(made.warmup)
+    assert [entry.offset for entry in sent if entry.traffic == rehearsed("far", 1)] == [0.0]
+
+
+def test_the_names_of_its_stages_are_read_back() -> None:
+    names = (rehearsed("two-fold", 3), "warmup", "burst")
+    assert [load_of(name) for name in names] == ["two-fold", None, None]
 
 
 def in_flight(frame: pd.DataFrame, role: str) -> int:
@@ -141,28 +187,28 @@ def test_it_opens_no_more_connections_than_it_sends(
         )
         assert server.most <= 8 + senders
     frame = rows.read(tmp_path / one.id)
-    assert (frame["role"] == REHEARSAL).sum() == 8 * rehearsal
+    assert (frame["role"] == REHEARSAL).sum() == (8 + 7) * rehearsal
     assert frame["key"].is_unique
 
 
 @pytest.mark.parametrize(
-    ("traffic", "width"),
+    ("traffic", "count"),
     [
         ({"kind": "poisson", "requests": 40, "rate": 100}, 40),
-        ({"kind": "burst", "requests": 600}, 256),
-        ({"kind": "burst", "requests": 600, "concurrency": 4}, 4),
+        ({"kind": "constant", "requests": 600, "rate": 500}, 256),
+        ({"kind": "burst", "requests": 600}, 256 + 8),
+        ({"kind": "burst", "requests": 600, "concurrency": 4}, 4 + 3),
         ({"kind": "closed", "requests": 3, "concurrency": 9}, 3),
+        ({"kind": "closed", "requests": 9, "concurrency": 1}, 1),
     ],
 )
-def test_a_rehearsal_s_width(
-    traffic: dict[str, object], width: int, model: Model, text: str, tmp_path: Path
-) -> None:
+def test_how_many_are_rehearsed(traffic: dict[str, object], count: int, tmp_path: Path) -> None:
     chosen = profile(tmp_path, rehearsal=True, shape={**SHAPE, "traffics": [{"name": "one", **traffic}]})
     part = profiles.scenario(chosen, "C")
     (one,) = part.traffics
     asked = request_set([one])
-    sent = [entry for entry in entries(asked, part) if entry.traffic == f"{REHEARSAL}-1"]
-    assert len(sent) == width
+    sent = [entry for entry in entries(asked, part) if entry.traffic == rehearsed("one", 1)]
+    assert len(sent) == count
 
 
 def test_a_rehearsal_needs_a_warm_up(tmp_path: Path) -> None:
@@ -196,12 +242,23 @@ def heard(stage: int, *seconds: float) -> Record:
 
 
 def test_silence_is_what_all_answers_share() -> None:
-    assert silence([heard(0, 0.1, 3.0), heard(0, 0.2, 1.2, 2.9)]) == pytest.approx(1.7)
-    assert silence([]) == 0
+    assert quiet([heard(0, 0.1, 3.0), heard(0, 0.2, 1.2, 2.9)]) == pytest.approx(1.7)
+    assert quiet([]) == 0
+
+
+def test_nobody_waits_where_nobody_asks() -> None:
+    late = Record(1, 0, 0, 0, int(5e9), int(5.3e9), Outcome.COMPLETE, times=[int(5.2e9)])
+    assert quiet([heard(0, 0.1, 0.4), late]) == pytest.approx(0.3)
+    assert quiet([late]) == pytest.approx(0.2)
+
+
+def test_who_is_sent_does_not_end_a_silence() -> None:
+    waiting = [Record(key, 0, 0, 0, int(key * 1e9), int(9e9), Outcome.COMPLETE) for key in range(8)]
+    assert quiet(waiting) == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(
-    ("walls", "quiet", "over"),
+    ("walls", "moved", "over"),
     [
         ([1.0], CALM / 2, [True]),
         ([9.0, 2.0, 1.9], 1.0, [False, False, True]),
@@ -211,14 +268,15 @@ def test_silence_is_what_all_answers_share() -> None:
     ids=["calm", "compiles once", "slow but steady", "calm at last"],
 )
 def test_it_is_over_when_calm_or_steady(
-    walls: list[float], quiet: float, over: list[bool], tmp_path: Path
+    walls: list[float], moved: float, over: list[bool], tmp_path: Path
 ) -> None:
     spill = tmp_path / "spill"
     rehearsal = Rehearsal([spill])
     told = []
     for stage, wall in enumerate(walls):
         with spill.open("ab") as file:
-            file.write(pack(heard(stage, quiet)))
-        rehearsal.ended(stage, wall)
-        told.append(rehearsal.over)
+            file.write(pack(heard(stage, moved)))
+        rehearsal.ended("burst", stage, wall)
+        told.append(rehearsal.over("burst"))
     assert told == over
+    assert not rehearsal.over("constant")

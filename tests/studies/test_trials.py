@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -12,6 +15,7 @@ from studies.cli import app
 from studies.compare import compare, load
 from studies.record import open_run
 from studies.report.page import render
+from studies.silent import silence_words
 from studies.trials import letters, show_trials, tried
 from tests.studies.conftest import MakeRun
 
@@ -43,6 +47,26 @@ def test_a_survey_has_a_column_a_scenario() -> None:
     page = render(compare(load([run.path])), trials=True)
     assert "34 trials" in page and "details open" in page
     assert page.count("<tr") > 34
+
+
+def test_a_measurement_that_was_mostly_silence_says_so(tmp_path: Path) -> None:
+    copied = shutil.copytree(RESULTS / "h200-survey" / "1", tmp_path / "run") / "ledger.jsonl"
+    events = [json.loads(line) for line in copied.read_text().splitlines()]
+    (first, *_) = (one for one in events if one["event"] == "measurement" and one["scenario"] == "C")
+    first["metrics"] |= {"constant.wall_s": 18.5, "constant.silence_s": 15.2, "burst.silence_s": 0.4}
+    copied.write_text("".join(f"{json.dumps(one)}\n" for one in events))
+    words = "nobody was answered for 15.2 of 18.5 s (constant): was something compiled meanwhile?"
+    run = open_run(copied.parent)
+    assert [row.silent for row in tried(run) if row.silent] == [f"C: {words}"]
+    console = Console(width=200, record=True, file=StringIO())
+    show_trials(console, run)
+    assert words in console.export_text()
+    assert words in render(compare(load([run.path])), trials=True)
+
+
+@pytest.mark.parametrize(("silent", "wall"), [(0.9, 1.0), (4.0, 9.0)])
+def test_an_everyday_silence_is_not_told_of(silent: float, wall: float) -> None:
+    assert silence_words({"one.silence_s": silent, "one.wall_s": wall}) is None
 
 
 def test_only_a_report_s_page_has_them(make_run: MakeRun, tmp_path: Path) -> None:
