@@ -232,7 +232,7 @@ def test_recorded_expert_configs_are_tried_as_such() -> None:
 
 def test_surveys_of_one_setting_are_one_landscape(tmp_path: Path) -> None:
     survey = RESULTS / "h100-4x" / "C-B-survey"
-    alone = [world(str(survey / name), SHORT).spaces["vllm"] for name in "123"]
+    alone = [world(str(survey / name), SHORT).spaces["vllm"] for name in "1234"]
     together = world(str(survey), SHORT).spaces["vllm"]
     assert alone[0].names != alone[1].names
     assert {*together.names} == {name for space in alone for name in space.names}
