@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scenarios.load.answer import Answer, read_answer
-from scenarios.load.entries import Entry
+from scenarios.load.entry import Entry
 from scenarios.load.spill import NEVER, Record, SpillReader
 from scenarios.load.sse import blank
 from scenarios.rows import Writer

@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from scenarios.load.collect import PATIENCE, Collector, Counter, Start
-from scenarios.load.entries import PROBES, Entry, entries, load_of, stages
+from scenarios.load.entries import PROBES, entries, stages
+from scenarios.load.entry import Entry
 from scenarios.load.plan import SendPlan, Stage, Target, share, write_bodies
 from scenarios.load.rehearsal import Rehearsal
+from scenarios.load.rehearsed import load_of
 
 if TYPE_CHECKING:
     from scenarios.scenario import Scenario

@@ -12,8 +12,9 @@ import yaml
 
 from engines.contract import Config, Model
 from scenarios import profiles, rows, tokenizer
-from scenarios.load.entries import PASSES, REHEARSAL_SECONDS, entries, load_of, rehearsed
+from scenarios.load.entries import entries
 from scenarios.load.rehearsal import CALM, Rehearsal, quiet
+from scenarios.load.rehearsed import PASSES, REHEARSAL_SECONDS, load_of, rehearsed
 from scenarios.load.spill import Outcome, Record, pack
 from scenarios.measurement import Measurement
 from scenarios.models import open_model

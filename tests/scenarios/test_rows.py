@@ -53,7 +53,7 @@ MANY = """
 import resource, sys, json
 from pathlib import Path
 from scenarios.load.collect import Collector, Start
-from scenarios.load.entries import Entry
+from scenarios.load.entry import Entry
 from scenarios.load.spill import Outcome, Record, pack
 from tests.scenarios.mock_server import DONE, delta, usage
 from tests.scenarios.request_sets import Words
