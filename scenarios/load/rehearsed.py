@@ -24,8 +24,8 @@ UNCAPPED = 256
 """Requests, at most, that stand for a traffic without a cap."""
 REFILLS = 8
 """Requests, at most, that take the places of those that ended: prompts read beside answers."""
-NUMBERED = 6
-"""Words of a prompt that make room for its number."""
+NUMBERED = 12
+"""Characters of a prompt that make room for its number."""
 
 
 def rehearsal(request_set: RequestSet, scenario: Scenario) -> Iterator[Entry]:
@@ -55,11 +55,10 @@ def _passes(request_set: RequestSet, traffic: Traffic) -> Iterator[Entry]:
     together, most = manner(traffic, len(scored))
     shown = _together(scored, most or 0) if together else _scheduled(scored)
     for number, (place, (request, output)) in product(range(1, PASSES + 1), enumerate(shown)):
-        warm = request_set.warmup[place % len(request_set.warmup)]
         yield replace(
-            Entry.of(warm, REHEARSAL),
+            Entry.of(request, REHEARSAL),
             traffic=rehearsed(traffic.name, number),
-            prompt=_as_long(warm, request),
+            prompt=_as_long(request, request_set.warmup, place),
             output=output,
             offset=request.offset,
         )
@@ -83,11 +82,11 @@ def _scheduled(scored: Sequence[Request]) -> list[tuple[Request, int]]:
     return [(request, min(REHEARSAL_TOKENS, request.output_tokens)) for request in shown]
 
 
-def _as_long(warm: Request, request: Request) -> str:
-    """The warm-up's prompt with its end cut off: as long as the request's, and less by a number's length."""
-    words = warm.prompt.split(" ")
-    share = min(1.0, request.input_tokens / warm.input_tokens)
-    return " ".join(words[: int(len(words) * share) - NUMBERED]) or warm.prompt
+def _as_long(request: Request, warmup: Sequence[Request], place: int) -> str:
+    """About as many tokens as the request has: a prompt of the warm-up and, where that ends, the next one."""
+    whole = sum(len(warm.prompt) for warm in warmup) / sum(warm.input_tokens for warm in warmup)
+    first, then = (warmup[(place + step) % len(warmup)].prompt for step in (0, 1))
+    return f"{first} {then}"[: max(1, round(request.input_tokens * whole) - NUMBERED)]
 
 
 def _numbered(made: Iterable[Entry]) -> Iterator[Entry]:

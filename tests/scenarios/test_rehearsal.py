@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from engines.contract import Config, Model
 from scenarios import profiles, rows, tokenizer
 from scenarios.load.entries import entries
+from scenarios.load.entry import Entry
 from scenarios.load.rehearsal import CALM, Rehearsal, quiet
 from scenarios.load.rehearsed import PASSES, REHEARSAL_SECONDS, load_of, rehearsed
 from scenarios.load.spill import Outcome, Record, pack
@@ -22,7 +24,7 @@ from scenarios.profiles import ScenarioError
 from scenarios.rows import REHEARSAL, REPEAT, SCORED, WARMUP
 from scenarios.scenario import Plan
 from scenarios.score import rescore, score
-from scenarios.workload import PREFIX, build
+from scenarios.workload import PREFIX, RequestSet, build
 from tests.engines.simulated_client import running
 from tests.scenarios.mock_server import MockServer
 from tests.scenarios.plain_text import write_jsonl
@@ -117,6 +119,23 @@ def test_a_server_that_compiles_nothing_rehearses_once(model: Model, text: str, 
     assert (frame["role"] == REHEARSAL).sum() == 8 + 7
 
 
+def lengths(model: Model, sent: Sequence[Entry]) -> list[float]:
+    """The tokens of each prompt, as a share of those that it stands for."""
+    words = tokenizer.load(model.path)
+    counts = [words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in sent]
+    return [count / entry.input_tokens for count, entry in zip(counts, sent, strict=True)]
+
+
+def test_prompts_without_a_space_are_as_long_too(tmp_path: Path) -> None:
+    part = profiles.scenario(profile(tmp_path, rehearsal=True), "C")
+    asked = request_set(part.traffics)
+    dense = RequestSet(
+        tuple(replace(one, prompt="雪" * 36) for one in asked.warmup), asked.requests, asked.digest
+    )
+    shown = [entry for entry in entries(dense, part) if entry.role == REHEARSAL]
+    assert {len(entry.prompt.partition(". ")[2]) for entry in shown} == {24}
+
+
 def test_a_rehearsal_is_as_wide_as_the_load_and_its_answers_end_one_by_one(
     model: Model, text: str, tmp_path: Path
 ) -> None:
@@ -129,9 +148,7 @@ def test_a_rehearsal_is_as_wide_as_the_load_and_its_answers_end_one_by_one(
     for number in range(1, PASSES + 1):
         one = [entry.output for entry in shown if entry.traffic == rehearsed("burst", number)]
         assert one == [16, 14, 12, 10, 8, 6, 4, *[2] * 8]
-    words = tokenizer.load(model.path)
-    longest = max(words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in shown)
-    assert longest <= SHAPE["input_tokens"]
+    assert all(0.8 < share < 1.2 for share in lengths(model, shown))
 
 
 def test_a_schedule_is_rehearsed_as_it_begins(model: Model, text: str, tmp_path: Path) -> None:
@@ -145,10 +162,8 @@ def test_a_schedule_is_rehearsed_as_it_begins(model: Model, text: str, tmp_path:
     shown = [entry for entry in sent if entry.traffic == rehearsed("constant", 2)]
     assert [entry.offset for entry in shown] == [entry.offset for entry in begun]
     assert [entry.output for entry in shown] == [entry.output for entry in begun]
-    words = tokenizer.load(model.path)
-    counts = [words.chat_tokens([{"role": "user", "content": entry.prompt}]) for entry in shown]
-    assert all(count <= entry.input_tokens for count, entry in zip(counts, begun, strict=True))
-    assert len(set(counts)) > len(made.warmup)
+    assert [entry.input_tokens for entry in shown] == [entry.input_tokens for entry in begun]
+    assert all(0.8 < share < 1.2 for share in lengths(model, shown))
     assert [entry.offset for entry in sent if entry.traffic == rehearsed("far", 1)] == [0.0]
 
 
