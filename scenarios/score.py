@@ -70,6 +70,7 @@ def score(
     check_text: bool = False,
     quality: str | None = None,
     check_quality: bool = False,
+    rehearse: bool = True,
 ) -> Measurement:
     """Score the OpenAI-compatible server at `url`.
 
@@ -79,9 +80,10 @@ def score(
     visible ones for a server on this machine. `simulated` is whether the server is known to play one; None
     takes its word for it. `check_text` holds a sample of the answers against the model afterwards, off the
     clock (see `authenticate`). `quality` is a task (`scenarios.quality.tasks`) of which every scored prompt
-    then ends in a question; `check_quality` judges the answers afterwards (see `compare`). Raises
-    Unreachable when nothing answers before the run, and TaskError, ScenarioError and TextError for a request
-    set that cannot be built.
+    then ends in a question; `check_quality` judges the answers afterwards (see `compare`). `rehearse`
+    is False for a server that was measured in this scenario before and has not started again since: it has
+    compiled what there was to compile. Raises Unreachable when nothing answers before the run, and TaskError,
+    ScenarioError and TextError for a request set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)
@@ -103,7 +105,7 @@ def score(
             run,
             url,
             request_set,
-            shape,
+            shape if rehearse else replace(shape, rehearsal=False),
             served_model=name,
             out=place,
             tokenizer=tokenizer.load(model.path),

@@ -85,6 +85,10 @@ def _blank(spec: TrialSpec, state: State) -> Trial:
     )
 
 
+def _shape(measured: Measurement) -> tuple[str, str]:
+    return measured.profile, measured.scenario
+
+
 def _void(spec: TrialSpec, measurement: Measurement) -> Trial:
     reason = measurement.invalid_reasons[0]
     return replace(_blank(spec, State.INVALID), detail=f"{reason.code}: {reason.detail}")
@@ -193,6 +197,7 @@ class _Run:
             inventory=self.inventory,
             simulated=not self.engine.real,
             quality=spec.quality,
+            rehearse=all(_shape(one) != (plan.profile, plan.scenario) for one in self.measurements),
         )
         self.measurements.append(measurement)
         if not self._held_back:

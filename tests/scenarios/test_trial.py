@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from engines.contract import Capabilities, Config, Launch, Model
 from engines.nvml import Tenant
 from engines.simulated.engine import Simulated
+from scenarios import profiles
 from scenarios.device_use import watched
 from scenarios.ledger import Ledger
+from scenarios.load.rehearsed import load_of
 from scenarios.measurement import Measurement
 from scenarios.models import open_model
 from scenarios.scenario import Fidelity, Plan
@@ -25,6 +28,8 @@ from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
 Events = list[dict[str, Any]]
+
+SMOKE = Path(profiles.__file__).parent / "profiles" / "smoke.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,12 @@ class Bench:
         self.heard: Callable[[Mapping[str, Any]], None] = lambda event: None
 
     def trial(
-        self, config: Config, seconds: float | None = None, patience: float | None = None, **more: Any
+        self,
+        config: Config,
+        seconds: float | None = None,
+        patience: float | None = None,
+        plan: Plan | None = None,
+        **more: Any,
     ) -> Trial:
         spec = TrialSpec(
             number=3,
@@ -56,7 +66,7 @@ class Bench:
             config=config,
             origin="planner",
             model=self.model,
-            plan=self.plan(0),
+            plan=plan or self.plan(0),
             run=str(self.run),
             seconds_left=seconds,
             limited_by=self.limited_by,
@@ -189,6 +199,20 @@ def test_decide_asks_for_more_and_prunes(bench: Bench) -> None:
     first, second = trial.measurements
     assert first.request_set != second.request_set
     assert trial.score == second.score
+
+
+def test_a_server_rehearses_once_for_each_scenario(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "rehearsing.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(SMOKE.read_text()), "rehearsal": True}))
+    first, *more = [
+        replace(bench.plan(block), profile=str(path), scenario=letter)
+        for letter, block in (("A", 0), ("A", 1), ("D", 0))
+    ]
+    trial = bench.trial({}, plan=first, decide=lambda known: (more[len(known) - 1 :] or [None])[0])
+    assert trial.state is State.COMPLETE, trial.detail
+    stages = [[stage["name"] for stage in one.provenance["client"]["stages"]] for one in trial.measurements]
+    assert [any(load_of(name) for name in names) for names in stages] == [True, False, True]
+    assert all(names[0] == "warmup" for names in stages)
 
 
 @pytest.mark.parametrize(
