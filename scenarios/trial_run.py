@@ -85,10 +85,6 @@ def _blank(spec: TrialSpec, state: State) -> Trial:
     )
 
 
-def _shape(measured: Measurement) -> tuple[str, str]:
-    return measured.profile, measured.scenario
-
-
 def _void(spec: TrialSpec, measurement: Measurement) -> Trial:
     reason = measurement.invalid_reasons[0]
     return replace(_blank(spec, State.INVALID), detail=f"{reason.code}: {reason.detail}")
@@ -197,12 +193,17 @@ class _Run:
             inventory=self.inventory,
             simulated=not self.engine.real,
             quality=spec.quality,
-            rehearse=all(_shape(one) != (plan.profile, plan.scenario) for one in self.measurements),
+            rehearse=self._rehearses(plan),
         )
         self.measurements.append(measurement)
         if not self._held_back:
             self._tell(measurement)
         return measurement
+
+    def _rehearses(self, plan: Plan) -> bool:
+        """Not a scenario that this server has met; nor one that serves one by one, which has one width."""
+        met = [(one.profile, one.scenario) for one in self.measurements]
+        return plan.fidelity.serial is None and (plan.profile, plan.scenario) not in met
 
     @property
     def _held_back(self) -> bool:

@@ -208,10 +208,11 @@ def test_a_server_rehearses_once_for_each_scenario(bench: Bench, tmp_path: Path)
         replace(bench.plan(block), profile=str(path), scenario=letter)
         for letter, block in (("A", 0), ("A", 1), ("D", 0))
     ]
+    more.append(replace(bench.plan(0), profile=str(path), scenario="B", fidelity=Fidelity(serial=2)))
     trial = bench.trial({}, plan=first, decide=lambda known: (more[len(known) - 1 :] or [None])[0])
     assert trial.state is State.COMPLETE, trial.detail
     stages = [[stage["name"] for stage in one.provenance["client"]["stages"]] for one in trial.measurements]
-    assert [any(load_of(name) for name in names) for names in stages] == [True, False, True]
+    assert [any(load_of(name) for name in names) for names in stages] == [True, False, True, False]
     assert all(names[0] == "warmup" for names in stages)
 
 
