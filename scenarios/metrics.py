@@ -94,7 +94,7 @@ def percentiles(name: str, values: Floats) -> dict[str, float]:
 
 def in_flight(frame: pd.DataFrame) -> dict[int, float]:
     """Seconds spent with so many requests in flight, from the first intended send to the last end."""
-    sent = frame[frame["sent"].notna() & frame["end"].notna()]
+    sent = _flown(frame)
     if sent.empty:
         return {}
     times = np.concatenate([sent["sent"], sent["end"]])
@@ -199,9 +199,14 @@ def _flight(frame: pd.DataFrame) -> dict[str, float]:
     return {"in_flight_mean": mean, "in_flight_max": float(max(histogram)), **shares}
 
 
+def _flown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The requests that were sent and have ended."""
+    return frame[frame["sent"].notna() & frame["end"].notna()]
+
+
 def _moments(frame: pd.DataFrame, heard: Floats) -> tuple[Floats, Floats, Floats]:
     """When the traffic's requests were sent, something of them was heard, and they ended."""
-    sent = frame[frame["sent"].notna() & frame["end"].notna()]
+    sent = _flown(frame)
     return sent["sent"].to_numpy(float), heard, sent["end"].to_numpy(float)
 
 

@@ -81,9 +81,9 @@ def score(
     takes its word for it. `check_text` holds a sample of the answers against the model afterwards, off the
     clock (see `authenticate`). `quality` is a task (`scenarios.quality.tasks`) of which every scored prompt
     then ends in a question; `check_quality` judges the answers afterwards (see `compare`). `rehearse`
-    is False for a server that was measured in this scenario before and has not started again since: it has
-    compiled what there was to compile. Raises Unreachable when nothing answers before the run, and TaskError,
-    ScenarioError and TextError for a request set that cannot be built.
+    is False for a server that has nothing left to compile: it was measured in this scenario before and has
+    not started again since, or it serves one by one. Raises Unreachable when nothing answers before the run,
+    and TaskError, ScenarioError and TextError for a request set that cannot be built.
     """
     plan = Plan(scenario, profile, seed, fidelity, text)
     shape = profiles.scenario(profile, scenario)

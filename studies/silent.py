@@ -12,10 +12,10 @@ NAME = ".silence_s"
 def silence_words(metrics: Mapping[str, float]) -> str | None:
     """One line: the longest silences of the traffics that were mostly one; None where there was none such."""
     told = []
-    for name, seconds in metrics.items():
-        traffic = name.removesuffix(NAME)
-        wall = metrics.get(f"{traffic}.wall_s", 0.0)
-        if name.endswith(NAME) and seconds > max(LEAST, SHARE * wall):
+    for name in (one for one in metrics if one.endswith(NAME)):
+        traffic, seconds = name.removesuffix(NAME), metrics[name]
+        wall = metrics[f"{traffic}.wall_s"]
+        if seconds > max(LEAST, SHARE * wall):
             told.append(f"{seconds:.1f} of {wall:.1f} s ({traffic})")
     if not told:
         return None

@@ -84,8 +84,8 @@ def run(
 ) -> LoadReport:
     """Send a request set to the server at `url`; rows are written under `out`.
 
-    Warm-up first, then the rehearsal of each traffic until it is over, traffic by traffic, and the probe;
-    `only` is sent in place of all these.
+    Warm-up first, then the rehearsal of each traffic until it is over, then the traffics one by one, and the
+    probe; `only` is sent in place of all these.
     `limit_seconds` ends the whole run: what is in flight then times out, the rest stays unsent. Rows are
     written every `patience` seconds. `on_stage` is told each stage's name when it starts.
     Raises BadUrl, or LoadFailed when a sender dies.

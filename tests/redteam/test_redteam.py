@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from engines.contract import Model
 from engines.registry import engine
@@ -19,6 +18,7 @@ from scenarios.score import rescore, score
 from scenarios.validity import CODES
 from tests.redteam.attacks import ATTACKS, PassThrough, Stumbles
 from tests.redteam.proxy import Attack, Upstream
+from tests.rehearsing import rehearsing
 from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
@@ -41,13 +41,6 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def honest(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     with Server(engine("simulated"), {}, model, log=tmp_path_factory.mktemp("log") / "engine.log") as server:
         yield Upstream(server.url)
-
-
-def rehearsing(folder: Path) -> str:
-    """The profile, with a rehearsal."""
-    path = folder / "rehearsing.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(Path(PROFILE).read_text()), "rehearsal": True}))
-    return str(path)
 
 
 def measure(
@@ -90,7 +83,7 @@ def test_a_plain_proxy_is_valid(
 ) -> None:
     control = PassThrough(honest)
     control.scenario = letter
-    chosen = rehearsing(tmp_path) if rehearsal else PROFILE
+    chosen = rehearsing(Path(PROFILE), tmp_path) if rehearsal else PROFILE
     measured = measure(control, model, text, next(SEEDS), profile=chosen)
     assert measured.invalid_reasons == ()
     assert measured.score is not None
@@ -103,7 +96,7 @@ def test_a_server_that_stumbles_while_it_is_probed_is_probed_again(
 ) -> None:
     stumbles = Stumbles(honest)
     stumbles.after, stumbles.until = Stumbles.after + rehearsed, Stumbles.until + rehearsed
-    chosen = rehearsing(tmp_path) if rehearsed else PROFILE
+    chosen = rehearsing(Path(PROFILE), tmp_path) if rehearsed else PROFILE
     with stumbles.server() as proxy:
         seed = next(SEEDS)
         measured = score(proxy.url, "D", profile=chosen, seed=seed, model=model, text=text, out=tmp_path)

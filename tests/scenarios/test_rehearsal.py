@@ -73,10 +73,8 @@ def measure(
     rehearsal: bool,
     compiles: float,
     shape: Mapping[str, object] = SHAPE,
-    most: int = 8192,
 ) -> tuple[Measurement, pd.DataFrame]:
-    config: Config = {"max-num-batched-tokens": most}
-    with running(model.path, folder, config, compile_seconds=compiles, noise=0) as url:
+    with running(model.path, folder, compile_seconds=compiles, noise=0) as url:
         chosen = profile(folder, rehearsal=rehearsal, shape=shape)
         one = score(url, "C", profile=chosen, seed=1, model=model, text=text, out=folder)
     assert rescore(folder / one.id) == one

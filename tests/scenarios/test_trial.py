@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from engines.contract import Capabilities, Config, Launch, Model
 from engines.nvml import Tenant
@@ -24,6 +23,7 @@ from scenarios.scenario import Fidelity, Plan
 from scenarios.trial import Drop, State, Trial, TrialSpec
 from scenarios.trial_run import run_trial
 from tests.engines.fake_gpus import GIB, FakeGpu, FakeGpus
+from tests.rehearsing import rehearsing
 from tests.scenarios.plain_text import write_jsonl
 from tests.tiny_model import make_tiny_model
 
@@ -202,13 +202,12 @@ def test_decide_asks_for_more_and_prunes(bench: Bench) -> None:
 
 
 def test_a_server_rehearses_once_for_each_scenario(bench: Bench, tmp_path: Path) -> None:
-    path = tmp_path / "rehearsing.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(SMOKE.read_text()), "rehearsal": True}))
+    chosen = rehearsing(SMOKE, tmp_path)
     first, *more = [
-        replace(bench.plan(block), profile=str(path), scenario=letter)
+        replace(bench.plan(block), profile=chosen, scenario=letter)
         for letter, block in (("A", 0), ("A", 1), ("D", 0))
     ]
-    more.append(replace(bench.plan(0), profile=str(path), scenario="B", fidelity=Fidelity(serial=2)))
+    more.append(replace(bench.plan(0), profile=chosen, scenario="B", fidelity=Fidelity(serial=2)))
     trial = bench.trial({}, plan=first, decide=lambda known: (more[len(known) - 1 :] or [None])[0])
     assert trial.state is State.COMPLETE, trial.detail
     stages = [[stage["name"] for stage in one.provenance["client"]["stages"]] for one in trial.measurements]
